@@ -1,0 +1,1 @@
+"""The decision: desired against recorded, as data. Reads relations; performs nothing."""

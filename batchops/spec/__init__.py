@@ -1,0 +1,1 @@
+"""What the user writes: YAML job specs, read, checked and formatted. Knows no row, no state, no provider."""

@@ -1,0 +1,1 @@
+"""What we remember: the state file, its tables, transactions, lease and answer files."""

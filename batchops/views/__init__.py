@@ -1,0 +1,1 @@
+"""Plan, diagnostics and events as text: human, JSON, markdown. Pure: values in, text out."""
