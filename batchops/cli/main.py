@@ -82,7 +82,7 @@ def run(argv: list[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         return ExitCode.DONE
-    except Exception:  # noqa: BLE001  the one place where a bug is met
+    except Exception:
         return _bug(arguments)
     return int(code or 0)
 
