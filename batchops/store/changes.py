@@ -28,6 +28,10 @@ class RequestState(IntEnum):
     HELD = 5
 
 
+FREE_ATTEMPTS = 10
+"""Tries that cost nothing (expired, cancelled, never executed, too much queued) before a row is held."""
+
+
 class PhaseConflict(Exception):
     """A submission is not in the phase that a change expects: another process moved it. The commit is rolled back."""
 
@@ -42,11 +46,20 @@ def _advance(
     """Move one submission on, if it is in one of `phases`; else raise PhaseConflict."""
     marks = ", ".join("?" for _ in phases)
     moved = con.execute(
-        f"UPDATE state.submissions SET {assignment} WHERE submission_id = ? AND phase IN ({marks}) RETURNING submission_id",
+        f"UPDATE state.submissions SET {assignment} WHERE submission_id = ? AND phase IN ({marks})"
+        " RETURNING submission_id",
         [*values, submission_id, *phases],
     ).fetchall()
     if len(moved) != 1:
         raise PhaseConflict(f"submission {submission_id} is not in phase {' or '.join(phases)}")
+
+
+def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> None:
+    """Let the submission's job submit nothing more until `retry`."""
+    con.execute(
+        "UPDATE state.jobs SET held = ? WHERE job_id = (SELECT job_id FROM state.submissions WHERE submission_id = ?)",
+        [because, submission_id],
+    )
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,8 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
         f"DELETE FROM state.rows USING {changes} c WHERE rows.job_id = ? AND rows.key = c.key AND c.moves", [job_id]
     )
     con.execute(
-        f"INSERT INTO state.rows SELECT ?, key, fingerprint, digest, round FROM {changes} WHERE moves AND action <> 'forget'",
+        f"INSERT INTO state.rows SELECT ?, key, fingerprint, digest, round FROM {changes}"
+        " WHERE moves AND action <> 'forget'",
         [job_id],
     )
     con.execute(
@@ -140,6 +154,7 @@ class Intend:
     rounds: Sequence[int]
     attempts: Sequence[int]
     body_digests: Sequence[UUID | None]
+    expect: Mapping[str, Any]
     kind: ClassVar[str] = "intended"
 
     @property
@@ -153,7 +168,7 @@ class Intend:
         assert job is not None, "a job is recorded before it submits"
         con.execute(
             "INSERT INTO state.submissions VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL,"
-            " ?, NULL, NULL)",
+            " ?, NULL, NULL, ?)",
             [
                 self.submission_id,
                 self.token,
@@ -167,6 +182,7 @@ class Intend:
                 len(self.digests),
                 self.est_tokens,
                 now,
+                _json(self.expect),
             ],
         )
         con.execute(
@@ -262,13 +278,14 @@ class Withdrawn:
     """This submission never happened at the provider: its requests may be asked again, no attempt burnt.
 
     `phase` is `abandoned` (the create was never sent, or refused) or `absent` (proven so after a lost reply).
-    `due_at` delays the next try; `held_because` holds the job.
+    `due_at` delays the next try; `held_because` holds the job; `counts` adds to the tries that cost nothing.
     """
 
     submission_id: int
     phase: str
     due_at: datetime | None = None
     held_because: str | None = None
+    counts: bool = False
     reason: str = ""
     kind: ClassVar[str] = "withdrawn"
     subject: str = ""
@@ -279,16 +296,15 @@ class Withdrawn:
         )
         con.execute(
             f"""UPDATE state.requests SET due_at = ?, submission_id = NULL, line = NULL,
-                    state = CASE WHEN outcome IS NULL AND ? IS NULL THEN {RequestState.PENDING}
-                                 ELSE {RequestState.WAITING} END
+                    state = CASE WHEN free_attempts + ?::UTINYINT >= {FREE_ATTEMPTS} THEN {RequestState.HELD}
+                                 WHEN outcome IS NULL AND ? IS NULL THEN {RequestState.PENDING}
+                                 ELSE {RequestState.WAITING} END,
+                    free_attempts = free_attempts + ?::UTINYINT
                 WHERE submission_id = ? AND state = {RequestState.IN_FLIGHT}""",
-            [self.due_at, self.due_at, self.submission_id],
+            [self.due_at, self.counts, self.due_at, self.counts, self.submission_id],
         )
         if self.held_because is not None:
-            con.execute(
-                "UPDATE state.jobs SET held = ? WHERE job_id = (SELECT job_id FROM state.submissions WHERE submission_id = ?)",
-                [self.held_because, self.submission_id],
-            )
+            _hold(con, self.submission_id, self.held_because)
         return {"submission_id": self.submission_id, "phase": self.phase, "reason": self.reason}
 
 
@@ -377,10 +393,7 @@ class Fetched:
                 ],
             )
         if self.held_because is not None:
-            con.execute(
-                "UPDATE state.jobs SET held = ? WHERE job_id = (SELECT job_id FROM state.submissions WHERE submission_id = ?)",
-                [self.held_because, self.submission_id],
-            )
+            _hold(con, self.submission_id, self.held_because)
         return {"submission_id": self.submission_id, "outcomes": dict(self.counts)}
 
 
