@@ -150,8 +150,10 @@ class Convergence:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
         deadline = _deadline(timeout)
         self.record(gathered, plan)
-        gathered.classify()
-        self.submit(gathered)
+        for _ in range(2):  # once more where a create was lost and its batch is proven absent
+            gathered.classify()
+            if self.submit(gathered) or self.run.is_stopping or self._has_errors():
+                break
         interval = self._first_interval()
         while wait and not self.run.is_stopping and not self._has_errors():
             gathered.classify()

@@ -371,7 +371,8 @@ class Fetched:
         file_no = self.answer_file.file_no if self.answer_file else None
         con.execute(
             f"""INSERT INTO state.outcomes SELECT ?, line, outcome, http, code, finish, input_tokens, cached_tokens,
-                    output_tokens, reasoning_tokens, cost_nano_usd, CASE WHEN has_line THEN ?::UINTEGER END FROM {self.judged}""",
+                    output_tokens, reasoning_tokens, cost_nano_usd, CASE WHEN has_line THEN ?::UINTEGER END
+                FROM {self.judged}""",
             [self.submission_id, file_no],
         )
         con.execute(
