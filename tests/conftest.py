@@ -1,4 +1,4 @@
-"""What every test runs under: no key of the developer's, two sizes of random testing, a count of each kind at the end."""
+"""What every test runs under: no key of the developer's, two sizes of random testing, a count of each kind."""
 
 from __future__ import annotations
 

@@ -1,19 +1,20 @@
 """Write the documentation strings of the installed Python's standard library to data/stdlib.jsonl, one object a line.
 
-Python modules are parsed, never imported; of compiled modules only those of the interpreter itself are imported.
+Modules in Python are parsed, never imported; those in C are imported, as there is no other way to read them.
 Keys are `name` (unique), `module`, `kind`, `signature` and `text`. The texts are Python's own, under the PSF licence.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import json
 import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,18 +50,23 @@ def _signature(node: ast.AST) -> str:
     return f"({ast.unparse(node.args)})" if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ""
 
 
-def from_interpreter() -> Iterator[Entry]:
-    """Every documented class, method and function of the modules that are compiled into the interpreter."""
-    compiled = {path.name.split(".")[0] for path in Path(sysconfig.get_path("platstdlib")).glob("lib-dynload/*")}
-    for name in sorted({*sys.builtin_module_names, *compiled} & sys.stdlib_module_names):
+def from_compiled() -> Iterator[Entry]:
+    """Every documented class, method and function of the modules that are written in C."""
+    for name in sorted(filter(_is_compiled, sys.stdlib_module_names)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a module on its way out says so when it is imported
             try:
                 module = importlib.import_module(name)
-            except ImportError:  # this Python was built without it
+            except ImportError:  # a system library that it needs is not installed
                 continue
         for member, value in sorted(vars(module).items()):
             yield from _members(member, value, module)
+
+
+def _is_compiled(name: str) -> bool:
+    spec = importlib.util.find_spec(name) if name != "__main__" else None
+    origin = (spec.origin if spec else None) or ""
+    return origin == "built-in" or origin.endswith(tuple(EXTENSION_SUFFIXES))
 
 
 def _members(name: str, value: Any, module: ModuleType) -> Iterator[Entry]:
@@ -87,7 +93,7 @@ def main() -> None:
     target = Path(__file__).parent / "data" / "stdlib.jsonl"
     target.parent.mkdir(exist_ok=True)
     by_name: dict[str, Entry] = {}
-    for found in (*from_source(Path(sysconfig.get_path("stdlib"))), *from_interpreter()):
+    for found in (*from_source(Path(sysconfig.get_path("stdlib"))), *from_compiled()):
         by_name.setdefault(found["name"], found)  # a property's setter has its getter's name: the first one counts
     lines = [json.dumps(by_name[name], ensure_ascii=False) for name in sorted(by_name)]
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
