@@ -1,0 +1,13 @@
+"""One JSON object a line, every field of every row."""
+
+from __future__ import annotations
+
+from batchops.results.answers import Answers
+from batchops.results.records import json_lines
+from batchops.results.sinks import Target
+
+
+def write(answers: Answers, target: Target) -> None:
+    """Write one object a line; see `records.json_lines`."""
+    for line in json_lines(answers):
+        target.stream.write(line + b"\n")
