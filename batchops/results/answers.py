@@ -85,12 +85,15 @@ class Answers:
     folder: Path
     selection: Selection = Selection()
 
+    def source(self) -> str:
+        """SQL of every row of the job; see `relation`."""
+        return relation(self.job, answer_paths(self.con, self.job, self.folder))
+
     def select(self, columns: str) -> str:
         """SQL for `columns` of the selected rows, in the order of their keys."""
-        source = relation(self.job, answer_paths(self.con, self.job, self.folder))
         limit = "" if self.selection.limit is None else f" LIMIT {self.selection.limit}"
         where, by = self.selection.where(), ", ".join(order(self.job))
-        return f"SELECT {columns} FROM ({source}) WHERE {where} ORDER BY {by}{limit}"
+        return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {by}{limit}"
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
@@ -100,7 +103,7 @@ class Answers:
             while batch := result.fetchmany(_BATCH_OF_ROWS):
                 yield from batch
         except (duckdb.IOException, duckdb.InvalidInputException) as problem:
-            raise _damaged(problem) from problem
+            raise damaged(problem) from problem
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:
@@ -175,6 +178,7 @@ def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path)
     return paths
 
 
-def _damaged(problem: duckdb.Error) -> BatchopsError:
+def damaged(problem: duckdb.Error) -> BatchopsError:
+    """What to say when an answer file is not what was written."""
     detail = f"{str(problem).splitlines()[0][:300]}. Restore the file from a copy, or run: batchops state repair"
     return BatchopsError(error("answer_file_damaged", "The answers cannot be read.", detail))
