@@ -21,24 +21,31 @@ _ESCAPES = str.maketrans({"\n": "\\n", "\t": "\\t"})
 
 @dataclass(frozen=True)
 class Head:
-    """A column: its title, and whether its cells stand to the right, as numbers do."""
+    """A column: its title, whether its cells stand to the right as numbers do, and whether it may go when empty."""
 
     title: str
     right: bool = False
+    optional: bool = False
 
 
 def grid(heads: Sequence[Head], rows: Iterable[Sequence[str | None]], *, width: int | None = None) -> Iterator[str]:
     """The header, a rule and the rows as lines of at most `width` columns (None: as wide as the cells).
 
-    Control characters are shown as escapes, None as an empty cell. Where the columns do not all fit, long cells are
+    No rows: no lines. Control characters are shown as escapes, None as an empty cell. Where the columns do not all fit, long cells are
     cut first; then columns are left out from the right, and the last line says which.
     """
     source = iter(rows)
-    sample = [[_cell(value) for value in row] for row in itertools.islice(source, SAMPLED_ROWS)]
+    first = list(itertools.islice(source, SAMPLED_ROWS))
+    if not first:
+        return
+    shown = [i for i, head in enumerate(heads) if not head.optional or any(row[i] is not None for row in first)]
+    heads = [heads[i] for i in shown]
+    lines = ([_cell(row[i]) for i in shown] for row in itertools.chain(first, source))
+    sample = list(itertools.islice(lines, len(first)))
     widths = _shrink(_natural_widths(heads, sample), width)
     yield _line([head.title for head in heads], heads, widths).rstrip()
     yield _GAP.join("─" * column for column in widths)
-    for row in itertools.chain(sample, ([_cell(value) for value in row] for row in source)):
+    for row in itertools.chain(sample, lines):
         yield _line(row, heads, widths).rstrip()
     if left_out := heads[len(widths) :]:
         text = f"({len(left_out)} more: {', '.join(head.title for head in left_out)})"

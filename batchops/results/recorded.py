@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import orjson
 
 from batchops.diagnostics import BatchopsError, did_you_mean, error
 
+if TYPE_CHECKING:
+    from batchops.spec.job import Job
+
 _INTEGERS = frozenset(
     f"{prefix}{size}" for prefix in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 )
+_NOBODY = 2**32 - 1
+"""A job number that no recorded job has."""
+
+_FREE = (False, None, False)
 
 
 @dataclass(frozen=True)
@@ -99,16 +106,19 @@ def _recorded(
     )
 
 
-def find_job(con: duckdb.DuckDBPyConnection, address: str, *, declared: Iterable[str] = ()) -> RecordedJob | None:
-    """The recorded job at `address`; None when it is `declared` in the project but was never applied.
+def declared_job(job: Job, environment: str) -> RecordedJob:
+    """A job that its spec declares and that was never applied, as if it were recorded without rows."""
+    spec = {
+        "key": list(job.spec.source.key),
+        "endpoint": job.spec.endpoint,
+        "model": job.spec.model,
+        "schema": job.schema,
+    }
+    return _recorded(_NOBODY, environment, job.address, job.provider, False, None, None, orjson.dumps(spec), *_FREE)
 
-    Raises BatchopsError with a did-you-mean when neither state nor project knows it.
-    """
-    jobs = {job.address: job for job in recorded_jobs(con)}
-    if address in jobs:
-        return jobs[address]
-    known = sorted({*jobs, *declared})
-    if address in known:
-        return None
-    hint = did_you_mean(address, known) or (f" Known jobs: {', '.join(known[:10])}." if known else "")
-    raise BatchopsError(error("unknown_job", "Unknown job.", f'No job is called "{address}".{hint}'))
+
+def unknown_job(address: str, known: Iterable[str]) -> BatchopsError:
+    """What to say when neither state nor project knows a job."""
+    names = sorted(set(known))
+    hint = did_you_mean(address, names) or (f" Known jobs: {', '.join(names[:10])}." if names else "")
+    return BatchopsError(error("unknown_job", "Unknown job.", f'No job is called "{address}".{hint}'))

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import orjson
 
+from batchops.results.recorded import RecordedJob, recorded_jobs
 from batchops.spec.job import Outcome
 from batchops.store import migrations
 from batchops.store.connection import sql_text
@@ -36,6 +37,10 @@ def digest(text: str) -> uuid.UUID:
 
 def ordinal(outcome: str | None) -> int | None:
     return None if outcome is None else list(Outcome).index(Outcome(outcome))
+
+
+def the_job(con: duckdb.DuckDBPyConnection, address: str) -> RecordedJob:
+    return {job.address: job for job in recorded_jobs(con)}[address]
 
 
 @dataclass

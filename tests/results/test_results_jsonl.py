@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from result_states import ANSWERED, GIVEN_UP, PENDING, State, every_state
+from result_states import ANSWERED, GIVEN_UP, PENDING, State, every_state, the_job
 
 from batchops.results.answers import Answers, Selection, prepare
-from batchops.results.recorded import find_job
 from batchops.results.sinks import Target, sink
 from batchops.store.snapshot import snapshot
 
@@ -22,8 +21,7 @@ def text(path: Path, address: str, **selection: Any) -> str:
     out = io.BytesIO()
     with snapshot(path) as con:
         prepare(con)
-        job = find_job(con, address)
-        assert job is not None
+        job = the_job(con, address)
         sink("jsonl")(Answers(con, job, path.parent, Selection(**selection)), Target(out))
     return out.getvalue().decode()
 
@@ -197,6 +195,5 @@ def test_environments_are_separate_slices(tmp_path: Path) -> None:
     path = state.write()
     with snapshot(path, environment="dev") as con:
         prepare(con)
-        job = find_job(con, "a")
-        assert job is not None
+        job = the_job(con, "a")
         assert [row[0] for row in Answers(con, job, path.parent).stream("key")] == ["y"]

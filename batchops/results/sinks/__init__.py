@@ -28,8 +28,8 @@ class Target:
 
 
 class Sink(Protocol):
-    def __call__(self, answers: Answers, target: Target) -> None:
-        """Write every selected row to the target, in order, in bounded memory."""
+    def __call__(self, answers: Answers, target: Target) -> int:
+        """Write every selected row to the target, in order, in bounded memory; returns how many there were."""
 
 
 def sink(name: str) -> Sink:

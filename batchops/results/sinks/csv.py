@@ -9,12 +9,15 @@ from batchops.results.columns import flat_columns, select_list
 from batchops.results.sinks import Target
 
 
-def write(answers: Answers, target: Target) -> None:
+def write(answers: Answers, target: Target) -> int:
     """Write a header and one line a row; every value in its text form."""
     columns = flat_columns(answers.job)
     target.stream.write(csv_line(column.name for column in columns))
+    count = 0
     for row in answers.stream(select_list(columns, typed=False)):
         target.stream.write(csv_line(row))
+        count += 1
+    return count
 
 
 def csv_line(fields: Iterable[str | None]) -> bytes:
