@@ -22,8 +22,10 @@ CREATE TABLE jobs (
     parts JSON, spec JSON, protected BOOLEAN, held VARCHAR, removed_at TIMESTAMPTZ
 );
 
--- Which request each row of a job stands on now.
-CREATE TABLE rows (job_id UINTEGER, key VARCHAR, fingerprint UHUGEINT, digest UUID, round UTINYINT);
+-- Which request each row of a job stands on now. removed_at: since when the source no longer has it, or NULL.
+CREATE TABLE rows (
+    job_id UINTEGER, key VARCHAR, fingerprint UHUGEINT, digest UUID, round UTINYINT, removed_at TIMESTAMPTZ
+);
 
 -- The ledger, shared by all jobs and environments: one row for each digest and round.
 --   state: 0 pending, 1 in flight, 2 answered, 3 waiting for a retry, 4 given up, 5 held
