@@ -144,9 +144,7 @@ def _adopted_lines(project: Project, provider: Provider, batch: RemoteBatch, job
 
 def _download_input(provider: Provider, batch: RemoteBatch, path: Path, job: Job) -> None:
     try:
-        if batch.input_file_id is None:
-            raise Missing("the batch names no input file")
-        provider.download(batch.input_file_id, path)
+        provider.download(batch.input_file_id or "", path)
     except Missing as problem:
         raise BatchopsError(
             error(

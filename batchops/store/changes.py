@@ -127,8 +127,8 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
         f"DELETE FROM state.rows USING {changes} c WHERE rows.job_id = ? AND rows.key = c.key AND c.moves", [job_id]
     )
     con.execute(
-        f"INSERT INTO state.rows SELECT ?, key, fingerprint, digest, round, NULL FROM {changes}"
-        " WHERE moves AND action <> 'forget'",
+        f"INSERT INTO state.rows (job_id, key, fingerprint, digest, round)"
+        f" SELECT ?, key, fingerprint, digest, round FROM {changes} WHERE moves AND action <> 'forget'",
         [job_id],
     )
     con.execute(
