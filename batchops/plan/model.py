@@ -105,6 +105,8 @@ class JobPlan:
     diff: str = ""
     samples: tuple[Sample, ...] = ()
     waves: int = 1
+    is_protected: bool = False
+    """Paying again for its answered rows is refused."""
     due_at: datetime | None = None
     """When the earliest waiting retry falls due; None when none waits."""
 
