@@ -17,12 +17,12 @@ from typing import Any
 from uuid import UUID
 
 import duckdb
-import jsonschema_rs
 import orjson
 
 from batchops.diagnostics import error
+from batchops.engine.expect import expectation
 from batchops.engine.gather import new_work_folder
-from batchops.engine.judge import Expectation, Judged, judge, read_lines
+from batchops.engine.judge import Judged, judge, read_lines
 from batchops.engine.ledger import Submission
 from batchops.engine.retry import Cause, Verdict, verdict
 from batchops.engine.run import Run
@@ -323,24 +323,6 @@ def _manifest(run: Run, found: Submission) -> tuple[dict[str, Any], dict[str, Se
     ]
     manifest = {s.foreign_id or custom_id(s.digest, s.round, s.attempt): s for s in sent}
     return orjson.loads(expect[0]) if expect and expect[0] else {}, manifest
-
-
-def expectation(endpoint: str, expect: Mapping[str, Any]) -> Expectation:
-    """What the answers of a submission are judged by, compiled from what was recorded when it was sent."""
-    schema, tools = expect.get("schema"), expect.get("tools")
-    return Expectation(
-        endpoint,
-        schema=jsonschema_rs.validator_for(schema) if schema else None,
-        tools={name: validator for name, validator in map(_tool, tools) if name} if tools else None,
-        is_list=isinstance((expect.get("body") or {}).get("input"), list),
-    )
-
-
-def _tool(tool: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """Name and compiled parameters of a tool, in the shape of chat ({"function": …}) or of responses."""
-    function = tool.get("function") or tool
-    parameters = function.get("parameters")
-    return function.get("name"), jsonschema_rs.validator_for(parameters) if parameters else None
 
 
 _ENDINGS = {
