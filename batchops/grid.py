@@ -31,8 +31,8 @@ class Head:
 def grid(heads: Sequence[Head], rows: Iterable[Sequence[str | None]], *, width: int | None = None) -> Iterator[str]:
     """The header, a rule and the rows as lines of at most `width` columns (None: as wide as the cells).
 
-    No rows: no lines. Control characters are shown as escapes, None as an empty cell. Where the columns do not all fit, long cells are
-    cut first; then columns are left out from the right, and the last line says which.
+    No rows give no lines. Control characters are shown as escapes, None as an empty cell. Where the columns do not
+    all fit, long cells are cut first; then columns are left out from the right, and the last line says which.
     """
     source = iter(rows)
     first = list(itertools.islice(source, SAMPLED_ROWS))

@@ -27,7 +27,7 @@ from batchops.engine.judge import Expectation, Judged, judge, read_lines
 from batchops.engine.ledger import Submission
 from batchops.engine.retry import Verdict, verdict
 from batchops.engine.run import Run
-from batchops.engine.shards import parse_custom_id
+from batchops.engine.shards import custom_id
 from batchops.engine.steps import reached
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import Price, cost_nano_usd, price
@@ -54,6 +54,7 @@ class Sent:
     digest: UUID
     round: int
     attempt: int
+    foreign_id: str | None
     attempts: int
     free_attempts: int
     amendment: Mapping[str, Any] | None
@@ -171,8 +172,7 @@ class _Fetching:
     def _take(self, line: Mapping[str, Any] | None) -> Sent | None:
         """The manifest's entry for a line, once: torn, foreign and repeated lines give None."""
         identifier = line.get("custom_id") if line else None
-        parsed = parse_custom_id(identifier) if isinstance(identifier, str) else None
-        return self.unseen.pop(parsed, None) if parsed else None
+        return self.unseen.pop(identifier, None) if isinstance(identifier, str) else None
 
     def judge_unseen(self) -> None:
         """Lines that came back in no file, by how the batch ended."""
@@ -308,19 +308,21 @@ class _Fetching:
             )
 
 
-def _manifest(run: Run, found: Submission) -> tuple[dict[str, Any], dict[tuple[UUID, int, int], Sent]]:
+def _manifest(run: Run, found: Submission) -> tuple[dict[str, Any], dict[str, Sent]]:
+    """What the answers are judged by, and every line sent, by its `custom_id`."""
     with run.project.reader.reading() as con:
         expect = con.execute(
             "SELECT expect FROM state.submissions WHERE submission_id = ?", [found.submission_id]
         ).fetchone()
         rows = con.execute(
-            """SELECT a.line, a.digest, a.round, a.attempt, q.attempts, q.free_attempts, q.amendment
+            """SELECT a.line, a.digest, a.round, a.attempt, a.custom_id, q.attempts, q.free_attempts, q.amendment
                FROM state.attempts a JOIN state.requests q ON q.digest = a.digest AND q.round = a.round
                WHERE a.submission_id = ? ORDER BY a.line""",
             [found.submission_id],
         ).fetchall()
-    sent = [Sent(*row[:6], amendment=orjson.loads(row[6]) if row[6] else None) for row in rows]
-    return orjson.loads(expect[0]) if expect and expect[0] else {}, {(s.digest, s.round, s.attempt): s for s in sent}
+    sent = [Sent(*row[:-1], orjson.loads(row[-1]) if row[-1] else None) for row in rows]
+    manifest = {s.foreign_id or custom_id(s.digest, s.round, s.attempt): s for s in sent}
+    return orjson.loads(expect[0]) if expect and expect[0] else {}, manifest
 
 
 def expectation(endpoint: str, expect: Mapping[str, Any]) -> Expectation:

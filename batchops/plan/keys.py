@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 SENSITIVE = "(sensitive)"
-_WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
+WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
                   "UHUGEINT"}  # fmt: skip
 
 
@@ -18,6 +18,6 @@ def typed_key(
     """`{"id": 7}` from the text form `7`: whole numbers as numbers, anything else as text."""
     texts = [key] if len(columns) == 1 else orjson.loads(key)
     return {
-        column: SENSITIVE if column in sensitive else int(text) if kind in _WHOLE_NUMBERS else text
+        column: SENSITIVE if column in sensitive else int(text) if kind in WHOLE_NUMBERS else text
         for column, kind, text in zip(columns, types, texts, strict=True)
     }

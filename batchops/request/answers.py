@@ -31,10 +31,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A function the model called; `arguments` as it wrote them, JSON or not."""
+    """A tool the model called; `arguments` as it wrote them, JSON or not. Those of a custom tool are text by intent."""
 
     name: str
     arguments: str
+    is_custom: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,9 @@ def read_responses(body: Mapping[str, Any]) -> Reading:
 def read_embeddings(body: Mapping[str, Any]) -> Reading:
     """`/v1/embeddings`: one vector for each input, by index; base64 is little-endian float32."""
     entries = [_mapping(entry) for entry in _list(body.get("data"))]
-    order = sorted(range(len(entries)), key=lambda place: _number(entries[place].get("index")) or place)
-    vectors = [_vector(entries[place].get("embedding")) for place in order]
+    if all(_number(entry.get("index")) is not None for entry in entries):
+        entries.sort(key=lambda entry: int(entry["index"]))
+    vectors = [_vector(entry.get("embedding")) for entry in entries]
     known = tuple(vector for vector in vectors if vector is not None)
     return Reading(
         values=known if len(known) == len(vectors) else (),
@@ -182,23 +184,23 @@ def _chat_tool_call(message: Mapping[str, Any]) -> ToolCall | None:
     call = _mapping(_first(message.get("tool_calls")))
     if "custom" in call:
         custom = _mapping(call["custom"])
-        return _tool_call(custom.get("name"), custom.get("input"))
+        return _tool_call(custom.get("name"), custom.get("input"), is_custom=True)
     function = _mapping(call.get("function") or message.get("function_call"))
     return _tool_call(function.get("name"), function.get("arguments"))
 
 
 def _responses_tool_call(item: Mapping[str, Any]) -> ToolCall | None:
     if item.get("type") == "custom_tool_call":
-        return _tool_call(item.get("name"), item.get("input"))
+        return _tool_call(item.get("name"), item.get("input"), is_custom=True)
     return _tool_call(item.get("name"), item.get("arguments")) if item.get("type") == "function_call" else None
 
 
-def _tool_call(name: object, arguments: object) -> ToolCall | None:
+def _tool_call(name: object, arguments: object, *, is_custom: bool = False) -> ToolCall | None:
     if not isinstance(name, str) or not name:
         return None
     if isinstance(arguments, Mapping):  # some relatives have parsed it already
         arguments = orjson.dumps(arguments).decode()
-    return ToolCall(name, arguments if isinstance(arguments, str) else "")
+    return ToolCall(name, arguments if isinstance(arguments, str) else "", is_custom)
 
 
 def _response_failure(status: str | None, error: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -28,7 +28,8 @@ STATES = ("pending", "in_flight", "answered", "waiting", "given_up", "held")
 GIVEN_UP = STATES.index("given_up")
 _BATCH_OF_ROWS = 2048
 
-# Which request stands for each row: its own, or, while a new round has not been asked yet, the round before.
+# Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
+# latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
 _STANDING = """
 CREATE OR REPLACE TEMP VIEW standing AS
 WITH unasked AS (SELECT digest, round FROM requests WHERE state = 0 AND outcome IS NULL AND round > 0),
@@ -37,13 +38,22 @@ earlier AS (
     FROM unasked u JOIN requests q ON q.digest = u.digest AND q.round < u.round
     WHERE q.state <> 0 OR q.outcome IS NOT NULL
     GROUP BY ALL
+),
+withdrawn AS (SELECT digest, round FROM requests WHERE submission_id IS NULL AND outcome IS NOT NULL),
+judged AS (
+    SELECT w.digest, w.round, max(a.submission_id) AS submission_id, arg_max(a.line, a.submission_id) AS line
+    FROM withdrawn w
+    JOIN attempts a ON a.digest = w.digest AND a.round = w.round
+    JOIN outcomes o ON o.submission_id = a.submission_id AND o.line = a.line
+    GROUP BY ALL
 )
 SELECT r.job_id, r.key, r.digest, r.removed_at IS NOT NULL AS is_removed,
        q.round, coalesce(q.state, 0) AS state, coalesce(q.attempts, 0) AS attempts, q.outcome,
-       q.submission_id, q.line
+       coalesce(q.submission_id, j.submission_id) AS submission_id, coalesce(q.line, j.line) AS line
 FROM rows r
 LEFT JOIN earlier e ON e.digest = r.digest AND e.round = r.round
 LEFT JOIN requests q ON q.digest = r.digest AND q.round = coalesce(e.asked_round, r.round)
+LEFT JOIN judged j ON j.digest = q.digest AND j.round = q.round
 """
 
 _OUTCOME_NAMES = "[" + ", ".join(sql_text(outcome.value) for outcome in Outcome) + "]"

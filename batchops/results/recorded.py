@@ -10,13 +10,11 @@ import duckdb
 import orjson
 
 from batchops.diagnostics import BatchopsError, did_you_mean, error
+from batchops.plan.keys import WHOLE_NUMBERS
 
 if TYPE_CHECKING:
     from batchops.spec.job import Job
 
-_INTEGERS = frozenset(
-    f"{prefix}{size}" for prefix in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
-)
 _NOBODY = 2**32 - 1
 """A job number that no recorded job has."""
 
@@ -53,7 +51,7 @@ class RecordedJob:
     @property
     def integer_keys(self) -> tuple[bool, ...]:
         """Which key columns are numbers; every other type is shown in its text form."""
-        return tuple(name.upper() in _INTEGERS for name in self.key_types)
+        return tuple(name in WHOLE_NUMBERS for name in self.key_types)
 
     @property
     def endpoint(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from batchops.plan.keys import typed_key
 from batchops.results.answers import Answers
 from batchops.results.recorded import RecordedJob
 
@@ -57,17 +58,9 @@ def _record(
 
 
 def key_object(job: RecordedJob, key: str) -> dict[str, Any]:
-    """`{"review_id": 17}`: integers as numbers, everything else in its text form."""
-    texts = [key] if len(job.key_columns) == 1 else orjson.loads(key)
-    return {
-        column: _number(text) if is_integer else text
-        for column, text, is_integer in zip(job.key_columns, texts, job.integer_keys, strict=True)
-    }
-
-
-def _number(text: str) -> Any:
-    """The integer as JSON writes it; a HUGEINT does not fit what orjson takes as a number."""
-    return orjson.Fragment(text) if text.isascii() and text.removeprefix("-").isdecimal() else text
+    """`{"review_id": 17}`: whole numbers as JSON numbers of any size, all else in its text form."""
+    typed = typed_key(key, job.key_columns, job.key_types)
+    return {column: orjson.Fragment(str(value)) if isinstance(value, int) else value for column, value in typed.items()}
 
 
 def raw_json(text: str | None) -> Any:

@@ -71,11 +71,8 @@ class RudeServer:
         self._scripts: dict[str, deque[Reply]] = defaultdict(deque)
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._threads = [threading.Thread(target=self._accept)]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
     def script(self, line: str, *replies: Reply) -> None:
         """What to answer to `POST /v1/batches` and the like, in turn."""
