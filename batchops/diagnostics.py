@@ -5,10 +5,10 @@ The lowest floor: it imports nothing of ours. A diagnostic is data; `views` prin
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
+from typing import Any
 
 
 class Severity(StrEnum):
@@ -94,8 +94,52 @@ def warning(code: str, summary: str, detail: str = "", *, address: str | None = 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """`' Did you mean "backoff"?'` for the nearest choice, or an empty text."""
+    import difflib  # noqa: PLC0415  10 ms that only a mistake costs
+
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def diagnostic_document(found: Diagnostic) -> dict[str, Any]:
+    """A diagnostic as plain JSON values: the shape of the `diagnostics` of every document."""
+    place = found.location
+    return {
+        "severity": str(found.severity),
+        "code": found.code,
+        "summary": found.summary,
+        "detail": found.detail,
+        "address": found.address,
+        "range": None
+        if place is None
+        else {
+            "filename": place.filename,
+            "start": _position_document(place.start),
+            "end": _position_document(place.end or Position(place.start.line, place.start.column + 1)),
+        },
+        "snippet": found.snippet,
+        "fixes": list(found.fixes),
+    }
+
+
+def _position_document(position: Position) -> dict[str, int]:
+    return {"line": position.line, "column": position.column}
+
+
+def diagnostic_from_document(document: Mapping[str, Any]) -> Diagnostic:
+    """The diagnostic that `diagnostic_document` wrote."""
+    place = document["range"]
+    return Diagnostic(
+        severity=Severity(document["severity"]),
+        code=document["code"],
+        summary=document["summary"],
+        detail=document["detail"],
+        address=document["address"],
+        location=None
+        if place is None
+        else Location(place["filename"], Position(**place["start"]), Position(**place["end"])),
+        snippet=document["snippet"],
+        fixes=tuple(document["fixes"]),
+    )
 
 
 class ExitCode(IntEnum):

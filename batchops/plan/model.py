@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -104,6 +105,8 @@ class JobPlan:
     diff: str = ""
     samples: tuple[Sample, ...] = ()
     waves: int = 1
+    is_protected: bool = False
+    """Paying again for its answered rows is refused."""
     due_at: datetime | None = None
     """When the earliest waiting retry falls due; None when none waits."""
 
@@ -133,8 +136,26 @@ class Plan:
         return sum(job.batches.get(action, 0) for job in self.jobs)
 
     @property
+    def cost(self) -> Estimate:
+        """The sum over the jobs; a bound that one job does not know, nobody knows."""
+        lows = [job.cost.low_usd for job in self.jobs]
+        highs = [job.cost.high_usd for job in self.jobs]
+        tokens = sum(job.cost.input_tokens for job in self.jobs)
+        return Estimate(_sum_known(lows), _sum_known(highs), tokens)
+
+    @property
     def has_changes(self) -> bool:
         """Whether apply would do anything: work in flight alone is no change."""
         return any(self.rows(a) for a in Action if a.is_change) or any(
             self.batches(a) for a in BatchAction if a.is_change
         )
+
+
+def _sum_known(amounts: Iterable[float | None]) -> float | None:
+    """The sum, rounded to a billionth of a dollar; None when one is unknown."""
+    known: list[float] = []
+    for amount in amounts:
+        if amount is None:
+            return None
+        known.append(amount)
+    return round(math.fsum(known), 9)

@@ -10,11 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Strict,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
 
-from batchops.diagnostics import Location
+from batchops.diagnostics import Location, Position
 from batchops.units import Duration, Share, Size
 
 
@@ -61,7 +72,11 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 
 
 class Part(BaseModel):
@@ -76,100 +91,158 @@ class FileText(Part):
     file: str
 
 
-class Source(Part):
-    query: str | None = None
-    file: str | None = None
-    key: Names = Field(min_length=1)
-    nulls: Literal["error", "empty", "text"] = "error"
-    sensitive: Names = ()
-    attach: JsonValue = None
+def _form(value: object) -> str:
+    """The tag of a value that may be written in several forms; `problems` shows none of these tags."""
+    if isinstance(value, str):
+        return "<text>"
+    if isinstance(value, (list, tuple)):
+        return "<list>"
+    return "<mapping>" if isinstance(value, (dict, Part)) else "<other>"
 
-    @model_validator(mode="after")
-    def _one_query(self) -> Self:
-        if (self.query is None) == (self.file is None):
-            raise ValueError("write either query: or file:, not both")
-        return self
+
+def _one_of(accepted: str) -> Discriminator:
+    """Choose by form, so that an error speaks of the form that was written and not of every other one."""
+    return Discriminator(_form, custom_error_type="wrong_form", custom_error_message=accepted)
+
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+
+
+class Source(Part):
+    """Which rows are asked: a query, and the columns that name a row for ever."""
+
+    query: str | None = Field(None, description="One DuckDB SELECT. Its rows become requests, its columns variables.")
+    file: str | None = Field(None, description="A file with the query, instead of query:.")
+    key: Names = Field(min_length=1, description="The column, or columns, that name a row: not null and unique.")
+    nulls: Literal["error", "empty", "text"] = Field(
+        "error", description="A NULL that a template would print: an error, an empty text, or the text None."
+    )
+    sensitive: Names = Field((), description="Columns never shown in samples, diffs and logs.")
+    attach: JsonValue = Field(None, description="Other databases that the query may read. Not supported yet.")
 
 
 class Message(Part):
     """One message of a conversation. `content` is a template, a file, or content parts with templated strings."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | FileText | tuple[dict[str, JsonValue], ...]
-    name: str | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool"] = Field(description="Who speaks.")
+    content: Annotated[
+        Annotated[str, Tag("<text>")]
+        | Annotated[FileText, Tag("<mapping>")]
+        | Annotated[tuple[dict[str, JsonValue], ...], Tag("<list>")],
+        _one_of("text, {file: …} or a list of content parts"),
+    ] = Field(description="A template, {file: …}, or content parts with templated strings.")
+    name: str | None = Field(None, description="Tells speakers with the same role apart.")
 
 
-Template: TypeAlias = str | FileText | tuple[Message, ...]
+Template: TypeAlias = Annotated[
+    Annotated[str, Tag("<text>")]
+    | Annotated[FileText, Tag("<mapping>")]
+    | Annotated[tuple[Message, ...], Tag("<list>")],
+    _one_of("text, {file: …} or a list of messages"),
+]
+Schema: TypeAlias = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[dict[str, JsonValue], Tag("<mapping>")],
+    _one_of("the path of a JSON Schema, or the schema itself"),
+]
 
 
 class Backoff(Part):
-    initial: Duration = timedelta(minutes=1)
-    multiplier: float = Field(default=2, ge=1)
-    max: Duration = timedelta(hours=1)
+    """How long a failed row waits: `initial`, then `multiplier` times longer each time, up to `max`."""
+
+    initial: Duration = Field(timedelta(minutes=1), description="The first wait.")
+    multiplier: float = Field(2, ge=1, strict=True, description="How much longer each further wait is.")
+    max: Duration = Field(timedelta(hours=1), description="The longest wait.")
 
 
 class Rule(Part):
     """What to do after an outcome: the first rule whose `when` names it wins."""
 
-    when: Annotated[tuple[Outcome, ...], BeforeValidator(_one_or_many)] = Field(min_length=1)
-    do: Literal["retry", "hold", "give_up"]
-    cap: Annotated[str, StringConstraints(pattern=r"^x\d+(\.\d+)?$")] | None = None
-    set: dict[str, JsonValue] | None = None
-    model: str | None = None
-    template: Template | None = None
+    when: Annotated[tuple[Outcome, ...], BeforeValidator(_one_or_many)] = Field(
+        min_length=1, description="Outcome classes."
+    )
+    do: Literal["retry", "hold", "give_up"] = Field(description="Ask again, stop the job, or give the row up.")
+    cap: Annotated[str, StringConstraints(pattern=r"^x\d+(\.\d+)?$")] | None = Field(
+        None, description="Multiply the output cap: x2. Without a cap in params the row is given up."
+    )
+    set: dict[str, JsonValue] | None = Field(None, description="Parameters of the retry.")
+    model: str | None = Field(None, min_length=1, description="The model of the retry.")
+    template: Template | None = Field(None, description="Other words for the retry.")
 
 
 class Retry(Part):
-    max_attempts: int = Field(default=3, ge=1, le=100)
-    backoff: Backoff = Backoff()
-    rules: tuple[Rule, ...] = ()
-    max_failed: Share = 0
+    """When a failed row is asked again, and how many may stay failed."""
+
+    max_attempts: Whole = Field(3, ge=1, le=100, description="Tries per row and digest, the first one included.")
+    backoff: Backoff = Field(Backoff(), description="How long a failed row waits.")
+    rules: tuple[Rule, ...] = Field((), description="Rules that stand before the default ones.")
+    max_failed: Share = Field(0, description="So many given-up rows are still a success: a share or a count.")
 
 
 class Batch(Part):
-    max_requests: int = Field(default=50_000, ge=1)
-    max_bytes: Size = Field(default=200_000_000, ge=1)
-    completion_window: str = "24h"
-    metadata: dict[str, str] = Field(default_factory=dict, max_length=11)
-    output_expires_after: Duration | None = None
+    """How requests are packed into batches, and what is said about these."""
+
+    max_requests: Whole = Field(50_000, ge=1, description="Requests in one batch, capped by the provider's profile.")
+    max_bytes: Size = Field(200_000_000, ge=1, description="Bytes of one input file, capped by the provider's profile.")
+    completion_window: str = Field("24h", description="How long the provider may take.")
+    metadata: dict[str, str] = Field(default_factory=dict, description="At most 11 pairs, shown by the provider.")
+    output_expires_after: Duration | None = Field(
+        None, description="How long the provider keeps the answers: 1h to 30d."
+    )
 
 
 class Lifecycle(Part):
-    on_change: Literal["resubmit", "keep"] = "resubmit"
-    on_remove: Literal["keep", "forget"] = "keep"
-    protect: bool = False
-    reuse: bool = True
+    """What edits may cause."""
+
+    on_change: Literal["resubmit", "keep"] = Field(
+        "resubmit", description="keep: answered rows keep their answers, only new rows are asked."
+    )
+    on_remove: Literal["keep", "forget"] = Field("keep", description="What happens to the answers of removed rows.")
+    protect: Flag = Field(False, description="Refuse a plan that would pay again for answered rows.")
+    reuse: Flag = Field(True, description="Never pay an answered digest again, whichever row asks.")
 
 
 class JobSpec(Part):
-    """One job as written. See docs/jobs.md for every key."""
+    """One job as written. The order of the fields is the canonical order of the keys; see docs/jobs.md."""
 
-    name: Annotated[Name, FREE]
-    description: Annotated[str, FREE] = ""
-    owner: Annotated[str, FREE] = ""
-    tags: Annotated[Names, FREE] = ()
-    enabled: Annotated[bool, ROWS] = True
-    source: Annotated[Source, ROWS]
-    provider: Annotated[str | None, ANSWER] = None
-    endpoint: Annotated[Endpoint, ANSWER] = "/v1/chat/completions"
-    model: Annotated[str, ANSWER] = Field(min_length=1)
-    template: Annotated[Template | None, ANSWER] = None
-    body: Annotated[dict[str, JsonValue] | None, ANSWER] = None
-    params: Annotated[dict[str, JsonValue], ANSWER] = Field(default_factory=dict)
-    schema_: Annotated[str | dict[str, JsonValue] | None, ANSWER] = Field(default=None, alias="schema")
-    tools: Annotated[tuple[dict[str, JsonValue], ...] | None, ANSWER] = None
-    tool_choice: Annotated[JsonValue, ANSWER] = None
-    retry: Annotated[Retry, FREE] = Retry()
-    batch: Annotated[Batch, FREE] = Batch()
-    lifecycle: Annotated[Lifecycle, ROWS] = Lifecycle()
-    moved_from: Annotated[Name | None, FREE] = None
-    # Described by the contract, refused by `load` until their turn comes.
-    matrix: Annotated[JsonValue, ROWS] = None
-    budget: Annotated[JsonValue, FREE] = None
-    rollout: Annotated[JsonValue, FREE] = None
-    checks: Annotated[JsonValue, FREE] = None
-    evaluate: Annotated[JsonValue, FREE] = None
-    output: Annotated[JsonValue, FREE] = None
+    name: Annotated[Name, FREE] = Field(description="The job's name, unique in the project: a-z, 0-9, _ and -.")
+    description: Annotated[str, FREE] = Field("", description="For readers.")
+    owner: Annotated[str, FREE] = Field("", description="Who to ask.")
+    tags: Annotated[Names, FREE] = Field((), description="Words for --select tag:x.")
+    source: Annotated[Source, ROWS] = Field(description="Which rows are asked.")
+    provider: Annotated[str | None, ANSWER] = Field(None, description="Who answers; default: the project's provider.")
+    endpoint: Annotated[Endpoint, ANSWER] = Field("/v1/chat/completions", description="Where the requests go.")
+    model: Annotated[str, ANSWER] = Field(min_length=1, description="The model's id at the provider.")
+    template: Annotated[Template | None, ANSWER] = Field(
+        None, description="Jinja2: text, {file: …}, or messages. The columns of the row are its variables."
+    )
+    body: Annotated[dict[str, JsonValue] | None, ANSWER] = Field(
+        None, description="The request body with templated strings, instead of template:."
+    )
+    params: Annotated[dict[str, JsonValue], ANSWER] = Field(
+        default_factory=dict, description="Passed through into the request body."
+    )
+    schema_: Annotated[Schema | None, ANSWER] = Field(
+        None, alias="schema", description="The answer's JSON Schema: strict structured output."
+    )
+    tools: Annotated[tuple[dict[str, JsonValue], ...] | None, ANSWER] = Field(
+        None, description="Functions whose arguments are the answer."
+    )
+    tool_choice: Annotated[JsonValue, ANSWER] = Field(None, description="auto, required, none, or one function.")
+    retry: Annotated[Retry, FREE] = Field(Retry(), description="When a failed row is asked again.")
+    batch: Annotated[Batch, FREE] = Field(Batch(), description="How requests are packed into batches.")
+    # budget to output and matrix are described in the docs and refused by `load` until their turn comes.
+    budget: Annotated[JsonValue, FREE] = Field(None, description="Limits of cost and rows. Not supported yet.")
+    rollout: Annotated[JsonValue, FREE] = Field(None, description="Ask a few rows first. Not supported yet.")
+    checks: Annotated[JsonValue, FREE] = Field(None, description="SQL over the answers. Not supported yet.")
+    evaluate: Annotated[JsonValue, FREE] = Field(None, description="Answers against labels. Not supported yet.")
+    output: Annotated[JsonValue, FREE] = Field(None, description="Where answers are written. Not supported yet.")
+    lifecycle: Annotated[Lifecycle, ROWS] = Field(Lifecycle(), description="What edits may cause.")
+    moved_from: Annotated[Name | None, FREE] = Field(
+        None, description="The former name: a renamed job keeps its answers."
+    )
+    matrix: Annotated[JsonValue, ROWS] = Field(None, description="One instance per combination. Not supported yet.")
+    enabled: Annotated[Flag, ROWS] = Field(True, description="false: the job is checked, and otherwise left alone.")
 
 
 @dataclass(frozen=True)
@@ -178,7 +251,7 @@ class Job:
 
     `template` has no FileText left in it; `schema` is the answer's JSON Schema as a tree (property order kept);
     `paths` are the files it depends on, the spec first, relative to the root; `locations` finds a place in the YAML
-    for a path such as `("source", "query")`.
+    for a path such as `("source", "query")`, and `texts` the first character of a text in whichever file holds it.
     """
 
     spec: JobSpec
@@ -189,6 +262,7 @@ class Job:
     schema: Mapping[str, Any] | None
     paths: tuple[str, ...]
     locations: Mapping[tuple[str | int, ...], Location] = field(default_factory=dict, compare=False, repr=False)
+    texts: Mapping[tuple[str | int, ...], Location] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -200,3 +274,11 @@ class Job:
             if (found := self.locations.get(path[:length])) is not None:
                 return found
         return None
+
+    def text_location(self, path: tuple[str | int, ...], line: int, column: int = 1) -> Location | None:
+        """Where line and column (1-based) of the text at `path` stand; the text's own place when that is not known."""
+        start = self.texts.get(path)
+        if start is None:
+            return self.location(*path)
+        first = start.start
+        return Location(start.filename, Position(first.line + line - 1, first.column + column - 1))

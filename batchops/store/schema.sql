@@ -22,8 +22,10 @@ CREATE TABLE jobs (
     parts JSON, spec JSON, protected BOOLEAN, held VARCHAR, removed_at TIMESTAMPTZ
 );
 
--- Which request each row of a job stands on now.
-CREATE TABLE rows (job_id UINTEGER, key VARCHAR, fingerprint UHUGEINT, digest UUID, round UTINYINT);
+-- Which request each row of a job stands on now. removed_at: since when the source no longer has it, or NULL.
+CREATE TABLE rows (
+    job_id UINTEGER, key VARCHAR, fingerprint UHUGEINT, digest UUID, round UTINYINT, removed_at TIMESTAMPTZ
+);
 
 -- The ledger, shared by all jobs and environments: one row for each digest and round.
 --   state: 0 pending, 1 in flight, 2 answered, 3 waiting for a retry, 4 given up, 5 held
@@ -37,16 +39,19 @@ CREATE TABLE requests (
 
 -- Handing over one shard. phase: intended, creating, created, ended, fetched, revoking, absent, abandoned
 --   remote: the batch object as last seen; est_tokens: estimated prompt tokens
+--   expect: {"schema","tools","params","body"} that its answers are judged by, whatever the spec says by then
 CREATE TABLE submissions (
     submission_id UINTEGER, token UUID, job_id UINTEGER, provider VARCHAR, endpoint VARCHAR, model VARCHAR,
     phase VARCHAR, fence UBIGINT, shard_sha256 BLOB, shard_bytes UBIGINT, n UINTEGER, est_tokens UBIGINT,
     file_id VARCHAR, file_created_at TIMESTAMPTZ, batch_id VARCHAR, remote JSON, intent_at TIMESTAMPTZ,
-    sent_at TIMESTAMPTZ, ended_at TIMESTAMPTZ
+    sent_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, expect JSON
 );
 
 -- The manifest of a submission: line (0-based) → request. body_digest: of the body sent, where a retry changed it.
+-- custom_id: only of lines that somebody else wrote; ours is <digest>-<round>-<attempt>.
 CREATE TABLE attempts (
-    submission_id UINTEGER, line UINTEGER, digest UUID, round UTINYINT, attempt UTINYINT, body_digest UUID
+    submission_id UINTEGER, line UINTEGER, digest UUID, round UTINYINT, attempt UTINYINT, body_digest UUID,
+    custom_id VARCHAR
 );
 
 -- Each try judged. cost_nano_usd is NULL where no price is known. answer_file NULL: no line came back.

@@ -1,0 +1,69 @@
+"""How the reading verbs meet the project: its snapshot of state, and the jobs that its specs declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchops.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from batchops.cli.options import Invocation
+    from batchops.results.recorded import RecordedJob
+    from batchops.spec.job import Job
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The jobs of the project's specs by address, and what is wrong with specs that could not be read."""
+
+    jobs: Mapping[str, Job]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def state_path(invocation: Invocation) -> Path:
+    """Where the state file is, or will be."""
+    return invocation.root / invocation.loaded.settings.state.url
+
+
+@contextmanager
+def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A snapshot of this environment's state with the views of `results.answers`."""
+    from batchops.results.answers import prepare  # noqa: PLC0415
+    from batchops.store.snapshot import snapshot  # noqa: PLC0415
+
+    with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
+        prepare(con)
+        yield con
+
+
+def declared_jobs(invocation: Invocation) -> Declared:
+    """Read the specs of the project; what cannot be read is left out and told in `diagnostics`."""
+    from batchops.spec.load import load_project  # noqa: PLC0415
+
+    settings = invocation.loaded.settings
+    loaded = load_project(invocation.root, default_provider=settings.provider, providers=tuple(settings.providers))
+    return Declared({job.address: job for job in loaded.jobs}, tuple(loaded.diagnostics))
+
+
+def recorded_or_declared(
+    con: duckdb.DuckDBPyConnection, address: str, invocation: Invocation
+) -> tuple[RecordedJob, bool]:
+    """The job at `address`, and whether state knows it. Specs are read only when it does not.
+
+    Raises BatchopsError with a did-you-mean when neither knows it.
+    """
+    from batchops.results.recorded import declared_job, recorded_jobs, unknown_job  # noqa: PLC0415
+
+    recorded = {job.address: job for job in recorded_jobs(con)}
+    if address in recorded:
+        return recorded[address], True
+    declared = declared_jobs(invocation)
+    if address in declared.jobs:
+        return declared_job(declared.jobs[address], invocation.loaded.environment), False
+    raise unknown_job(address, [*recorded, *declared.jobs])

@@ -1,0 +1,62 @@
+"""`validate`: every spec, template, schema and query binding, all problems in one run, without network."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchops.cli.options import Invocation, shared_options
+from batchops.diagnostics import Diagnostic, ExitCode, Severity
+from batchops.spec.load import load_project
+
+if TYPE_CHECKING:
+    from batchops.spec.job import Job
+
+
+@click.command("validate", help="Check every spec, template, schema and query binding; never uses the network.")
+@shared_options(json=True)
+def command(invocation: Invocation) -> int:
+    """Print every problem, sorted by place, and exit 1 when one of them is an error."""
+    from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415  its turn comes when all is read
+
+    root, settings = invocation.root, invocation.loaded.settings
+    environment = settings.environments.get(invocation.environment)
+    provider = (environment and environment.provider) or settings.provider
+    loaded = load_project(root, default_provider=provider, providers={*BUILT_IN, *settings.providers})
+    bindings = _check_bindings(root, loaded.jobs)
+    diagnostics = tuple(sorted((*loaded.diagnostics, *bindings), key=lambda found: found.place))
+    errors = sum(found.severity is Severity.ERROR for found in diagnostics)
+    if invocation.json:
+        invocation.out(render_json(diagnostics))
+    else:
+        if diagnostics:
+            invocation.note(render_text(diagnostics, color=invocation.colors(click.get_text_stream("stderr"))))
+        if not errors:
+            invocation.out(_success(loaded.jobs, len(diagnostics)))
+    return ExitCode.ERROR if errors else ExitCode.DONE
+
+
+BUILT_IN = ("openai", "local")
+"""Providers that need no section in the settings."""
+
+
+def _check_bindings(root: Path, jobs: tuple[Job, ...]) -> tuple[Diagnostic, ...]:
+    """What only the query engine can tell. Without a job to bind it is not even imported."""
+    if not jobs or importlib.util.find_spec("batchops.request.check") is None:
+        return ()
+    from batchops.request.check import check_jobs  # noqa: PLC0415  it imports duckdb
+
+    return check_jobs(root, jobs)
+
+
+def _success(jobs: tuple[Job, ...], warnings: int) -> str:
+    files = len({job.paths[0] for job in jobs})
+    text = f"Success! {_count(len(jobs), 'job')} in {_count(files, 'file')} {'is' if len(jobs) == 1 else 'are'} valid."
+    return text if not warnings else f"{text} {_count(warnings, 'warning')}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,262 @@
+"""Converge: the loop of one apply. Settle, poll, fetch; submit what is approved and due; again, to the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from batchops.diagnostics import Diagnostic, ExitCode, Severity, error, prevailing
+from batchops.engine.fetch import fetch
+from batchops.engine.gather import Gathered, WantedJob, job_record
+from batchops.engine.ledger import Submission, open_submissions
+from batchops.engine.look import Sighting, look, problems_of
+from batchops.engine.planning import assemble, shard_limits
+from batchops.engine.run import Run
+from batchops.engine.scope import Scope
+from batchops.engine.settle import settle
+from batchops.engine.submit import submit_job
+from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
+from batchops.plan.model import Action, BatchAction, JobPlan, Plan
+from batchops.providers.provider import ProviderError, RemoteBatch
+from batchops.spec.job import Job, Retry
+from batchops.store.changes import ForgetJobs, Observed, RecordPlan
+
+Summary = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """What an apply did, and the exit code it earned."""
+
+    summary: Summary
+    exit_code: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+class Convergence:
+    """One apply or wait: what it may touch, and what it has done so far."""
+
+    def __init__(self, run: Run, jobs: Sequence[Job], scope: Scope, *, fail_fast: bool = False) -> None:
+        self.run = run
+        self.project = run.project
+        self.jobs = jobs
+        self.addresses = scope.addresses(jobs)
+        self.fail_fast = fail_fast
+        self.rows: Counter[Action] = Counter()
+        self.batches: Counter[BatchAction] = Counter()
+        self.codes: set[int] = set()
+        self._retry = {job.address: job.spec.retry for job in jobs}
+
+    def refresh(self) -> bool:
+        """Settle, poll and fetch everything open, once. True when anything moved."""
+        settled = settle(self.run, open_submissions(self.project, self.addresses))
+        self.batches[BatchAction.SETTLE] += settled
+        sightings = look(self.project, self.addresses)
+        moved = settled > 0
+        for sighting in sightings:
+            if self.run.is_stopping:
+                break
+            moved |= self._take_in(sighting)
+        self.run.problems.extend(problems_of(sightings))
+        if any(sighting.is_gone for sighting in sightings):
+            self.codes.add(ExitCode.ERROR)
+        return moved
+
+    def _take_in(self, sighting: Sighting) -> bool:
+        """Record one sighting, and fetch when its batch has ended. True when the state moved."""
+        found = sighting.submission
+        remote = sighting.remote
+        try:
+            if found.phase == "ended" and found.batch_id is not None:
+                remote = self.project.provider(found.provider).retrieve(found.batch_id)
+            if remote is None:
+                return False
+            self._announce(found, remote)
+            if not remote.status.is_terminal:
+                self._note(found, remote)
+                return False
+            is_fetched = fetch(self.run, found, remote, self._retry.get(found.address, Retry()))
+        except ProviderError as problem:
+            self.run.problems.append(_unfetched(found, problem))
+            self.codes.add(ExitCode.ERROR)
+            return False
+        self.batches[BatchAction.FETCH] += is_fetched
+        return is_fetched
+
+    def _announce(self, found: Submission, remote: RemoteBatch) -> None:
+        self.run.emit(
+            BatchProgress(found.address, remote.id, remote.status, remote.total, remote.completed, remote.failed)
+        )
+
+    def _note(self, found: Submission, remote: RemoteBatch) -> None:
+        """Keep what a batch looks like for `status`, when it changed."""
+        seen = ("status", "request_counts")
+        if any(remote.raw.get(name) != found.remote.get(name) for name in seen):
+            self.run.store.commit(Observed(found.submission_id, remote.raw, ended=False, address=found.address))
+
+    def record(self, gathered: Gathered, plan: Plan) -> None:
+        """Put the approved plan on record: from here on its rows are owed."""
+        records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
+        for job in plan.jobs:
+            for action in (Action.REUSE, Action.FORGET):
+                self.rows[action] += job.rows.get(action, 0)
+        self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
+        if gathered.removed:
+            forgotten = tuple(job.address for job in gathered.removed if job.spec.get("on_remove") == "forget")
+            addresses = tuple(job.address for job in gathered.removed)
+            self.run.store.commit(ForgetJobs(self.project.environment, addresses, forgotten))
+        gathered.refresh_recorded()
+
+    def submit(self, gathered: Gathered) -> bool:
+        """Submit everything due of every job; one job's trouble does not stop the others. True when all was sent."""
+        is_complete = True
+        for wanted in gathered.jobs:
+            if self.run.is_stopping or not self._owes(gathered, wanted):
+                continue
+            try:
+                is_complete &= self._submit_job(gathered, wanted)
+            except ProviderError as problem:
+                self.run.problems.append(_unsubmitted(wanted, problem))
+                is_complete = False
+            if self.fail_fast and self._has_errors():
+                break
+        return is_complete
+
+    def _owes(self, gathered: Gathered, wanted: WantedJob) -> bool:
+        row = gathered.con.execute(
+            f"SELECT count(*) FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
+            " AND coalesce(due_at <= ?, true)",
+            [self.run.now],
+        ).fetchone()
+        return bool(row and row[0])
+
+    def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
+        counts = gathered.con.execute(
+            f"SELECT action, count(*) FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
+            " AND coalesce(due_at <= ?, true) GROUP BY action",
+            [self.run.now],
+        ).fetchall()
+        done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
+        self.batches[BatchAction.CREATE] += done.batches
+        if not done.is_cut_short:
+            for action, count in counts:
+                self.rows[Action(action)] += count
+        return not done.is_cut_short
+
+    def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
+        """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
+        deadline = _deadline(timeout)
+        self.record(gathered, plan)
+        for _ in range(2):  # once more where a create was lost and its batch is proven absent
+            gathered.classify()
+            if self.submit(gathered) or self.run.is_stopping or self._has_errors():
+                break
+        interval = self._first_interval()
+        while wait and not self.run.is_stopping and not self._has_errors():
+            gathered.classify()
+            pause = self._pause_before_next(gathered, interval)
+            if pause is None:
+                break
+            if time.monotonic() + pause > deadline:
+                self.codes.add(ExitCode.TIMED_OUT)
+                break
+            if self.run.pause(pause):
+                break
+            interval = self._first_interval() if self.refresh() else self._longer(interval)
+            gathered.refresh_recorded()
+            gathered.classify()
+            if not self.run.is_stopping:
+                self.submit(gathered)
+        gathered.refresh_recorded()
+        gathered.classify()
+        return self.finish(gathered)
+
+    def poll_until_idle(self, timeout: timedelta | None) -> None:
+        """Poll and fetch until nothing is in flight, submitting nothing."""
+        deadline, interval = _deadline(timeout), self._first_interval()
+        while True:
+            moved = self.refresh()
+            if self.run.is_stopping or self._has_errors() or not open_submissions(self.project, self.addresses):
+                return
+            interval = self._first_interval() if moved else self._longer(interval)
+            if time.monotonic() + interval > deadline:
+                self.codes.add(ExitCode.TIMED_OUT)
+                return
+            if self.run.pause(interval):
+                return
+
+    def _pause_before_next(self, gathered: Gathered, interval: float) -> float | None:
+        """Seconds until something may have moved; None when nothing is in flight or due any more."""
+        pauses = []
+        if open_submissions(self.project, self.addresses):
+            pauses.append(interval)
+        for wanted in gathered.jobs:
+            row = gathered.con.execute(
+                f"SELECT count(*), min(coalesce(due_at, ?)) FROM {wanted.changes}"
+                " WHERE action IN ('submit', 'resubmit', 'retry')",
+                [self.run.now],
+            ).fetchone()
+            assert row is not None
+            if row[0]:
+                pauses.append(max(0.0, (row[1] - self.run.now).total_seconds()))
+        return min(pauses, default=None)
+
+    def _first_interval(self) -> float:
+        return self.project.settings.poll.initial.total_seconds()
+
+    def _longer(self, interval: float) -> float:
+        return min(interval * 1.5, self.project.settings.poll.max.total_seconds())
+
+    def _has_errors(self) -> bool:
+        return any(problem.severity is Severity.ERROR for problem in self.run.problems)
+
+    def finish(self, gathered: Gathered | None) -> ApplyResult:
+        """Say what was done and what is left; emits the last event."""
+        jobs: tuple[JobPlan, ...] = ()
+        if gathered is not None:
+            after = assemble(gathered, look(self.project, self.addresses, offline=True), samples=0)
+            jobs = after.jobs
+            for action in (Action.IN_FLIGHT, Action.UNCHANGED, Action.FAILED, Action.HELD):
+                self.rows[action] = after.rows(action)
+            self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        if self._has_errors():
+            self.codes.add(ExitCode.ERROR)
+        if any(job.health in {"Degraded", "Held"} for job in jobs):
+            self.codes.add(ExitCode.ROWS_FAILED)
+        if self.run.is_stopping:
+            self.codes.add(ExitCode.INTERRUPTED)
+        summary = {
+            "rows": {action.value: self.rows[action] for action in Action},
+            "batches": {action.value: self.batches[action] for action in BatchAction},
+        }
+        code = prevailing(self.codes)
+        for problem in self.run.problems:
+            self.run.emit(DiagnosticFound(problem))
+        self.run.emit(ApplyComplete(summary, code))
+        return ApplyResult(summary, code, tuple(self.run.problems))
+
+
+def _deadline(timeout: timedelta | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout.total_seconds()
+
+
+def _unfetched(found: Submission, problem: ProviderError) -> Diagnostic:
+    return error(
+        "batch_not_fetched",
+        "A batch could not be fetched.",
+        f"{found.provider} about {found.batch_id}: {problem.message} Nothing was recorded by halves; the next apply"
+        " fetches it again.",
+        address=found.address,
+    )
+
+
+def _unsubmitted(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
+    return error(
+        "batch_refused",
+        "The provider refused the batch.",
+        f"{wanted.job.provider}: {problem.message}",
+        address=wanted.address,
+    )

@@ -1,0 +1,72 @@
+"""Look at what is open at the providers, without writing: the part of a refresh that `plan` does too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from batchops.diagnostics import Diagnostic, warning
+from batchops.engine.ledger import Submission, open_submissions
+from batchops.engine.project import Project
+from batchops.plan.model import BatchAction
+from batchops.providers.provider import Denied, Missing, ProviderError, RemoteBatch
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A submission and its batch as it is now; `problem` when the provider would not show it."""
+
+    submission: Submission
+    remote: RemoteBatch | None = None
+    problem: ProviderError | None = None
+
+    @property
+    def action(self) -> BatchAction:
+        """What apply would do about it."""
+        if self.submission.phase == "ended" or (self.remote is not None and self.remote.status.is_terminal):
+            return BatchAction.FETCH
+        return BatchAction.IN_FLIGHT if self.submission.phase == "created" else BatchAction.SETTLE
+
+    @property
+    def is_gone(self) -> bool:
+        """The provider denies that the batch exists for us: never an outcome, always a question for a person."""
+        return isinstance(self.problem, (Denied, Missing))
+
+
+def look(project: Project, addresses: Collection[str] | None = None, *, offline: bool = False) -> list[Sighting]:
+    """Every open submission, its batch polled unless `offline`. Connects to a provider only when it has one open."""
+    return [
+        Sighting(found) if offline or found.phase != "created" else _poll(project, found)
+        for found in open_submissions(project, addresses)
+    ]
+
+
+def _poll(project: Project, found: Submission) -> Sighting:
+    assert found.batch_id is not None
+    try:
+        return Sighting(found, remote=project.provider(found.provider).retrieve(found.batch_id))
+    except ProviderError as problem:
+        return Sighting(found, problem=problem)
+
+
+def problems_of(sightings: Sequence[Sighting]) -> list[Diagnostic]:
+    """What could not be seen, as warnings that say what to check."""
+    return [_describe(s, s.problem) for s in sightings if s.problem is not None]
+
+
+def _describe(sighting: Sighting, problem: ProviderError) -> Diagnostic:
+    found = sighting.submission
+    if sighting.is_gone:
+        return warning(
+            "batch_not_visible",
+            "The provider does not show a batch that state has.",
+            f"{found.provider} answered {problem.status} for {found.batch_id}. Its rows stay in flight: this is never"
+            " taken for an answer. Check that the API key belongs to the organisation and project that submitted it.",
+            address=found.address,
+        )
+    return warning(
+        "provider_unreachable",
+        "The provider could not be asked.",
+        f"{found.provider} about {found.batch_id}: {problem.message}. Shown as last seen.",
+        address=found.address,
+    )

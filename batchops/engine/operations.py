@@ -1,0 +1,110 @@
+"""What the verbs call: plan, apply, wait. Each closes what it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from batchops import __version__
+from batchops.diagnostics import BatchopsError, error
+from batchops.engine.converge import ApplyResult, Convergence
+from batchops.engine.gather import gather, sweep_work
+from batchops.engine.look import look
+from batchops.engine.planning import assemble
+from batchops.engine.project import Project
+from batchops.engine.run import Run
+from batchops.engine.scope import Scope
+from batchops.plan.events import ApplyStart, Event, StopFlag, Version
+from batchops.plan.guard import guard
+from batchops.plan.model import Action, BatchAction, Plan
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Allowances:
+    """What the user let through by flag: more cost for an address (USD), unknown cost, protected jobs."""
+
+    cost_over: Mapping[str, float] = field(default_factory=dict)
+    unknown_cost: bool = False
+    protected: frozenset[str] = frozenset()
+
+
+_WHOLE_PROJECT = Scope()
+_NOTHING_SPECIAL = Allowances()
+
+
+def make_plan(project: Project, scope: Scope = _WHOLE_PROJECT, *, offline: bool = False, samples: int = 3) -> Plan:
+    """What apply would do. Polls what is in flight unless `offline`; writes nothing."""
+    jobs = scope.jobs(project)
+    sightings = look(project, scope.addresses(jobs), offline=offline)
+    gathered = gather(project, jobs, is_whole_project=scope.is_whole, limit=scope.limit, replaced=scope.replaced(jobs))
+    try:
+        return assemble(gathered, sightings, samples=samples)
+    finally:
+        gathered.close()
+
+
+def apply(
+    project: Project,
+    scope: Scope = _WHOLE_PROJECT,
+    *,
+    approve: Callable[[Plan], bool],
+    emit: Emit,
+    stop: StopFlag,
+    wait: bool = False,
+    timeout: timedelta | None = None,
+    allow: Allowances = _NOTHING_SPECIAL,
+    lock_timeout: timedelta = timedelta(0),
+    fail_fast: bool = False,
+) -> ApplyResult:
+    """Converge once, or with `wait` until nothing is in flight or due: settle, fetch, retry, submit.
+
+    `approve` sees the plan before anything is paid. Settling and fetching come first and ask nobody: they cost nothing
+    and lose nothing. Raises Leased, Refused and BatchopsError; what a provider failed to do is in the result.
+    """
+    emit(Version(batchops=__version__))
+    jobs = scope.jobs(project)
+    with ExitStack() as stack:
+        store = stack.enter_context(project.leased(lock_timeout))
+        sweep_work(project)
+        convergence = Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
+        convergence.refresh()
+        gathered = gather(
+            project, jobs, is_whole_project=scope.is_whole, limit=scope.limit, replaced=scope.replaced(jobs)
+        )
+        stack.callback(gathered.close)
+        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=3)
+        guard(plan, allow.cost_over, allow_unknown_cost=allow.unknown_cost, allow_protected=allow.protected)
+        if not approve(plan):
+            raise BatchopsError(error("not_approved", "Not applied.", "Only `yes` applies the plan. Nothing was paid."))
+        emit(ApplyStart(plan.plan_id, project.name, project.environment, summary_of(plan)))
+        return convergence.converge(gathered, plan, wait=wait, timeout=timeout)
+
+
+def wait_for(
+    project: Project,
+    scope: Scope = _WHOLE_PROJECT,
+    *,
+    emit: Emit,
+    stop: StopFlag,
+    timeout: timedelta | None = None,
+    lock_timeout: timedelta = timedelta(0),
+) -> ApplyResult:
+    """Poll and fetch until nothing is in flight. Submits nothing."""
+    emit(Version(batchops=__version__))
+    jobs = scope.jobs(project)
+    with project.leased(lock_timeout) as store:
+        convergence = Convergence(Run(project, store, emit, stop), jobs, scope)
+        convergence.poll_until_idle(timeout)
+        return convergence.finish(None)
+
+
+def summary_of(plan: Plan) -> dict[str, dict[str, int]]:
+    """The `summary` of a plan document: every key, zero or not."""
+    return {
+        "rows": {action.value: plan.rows(action) for action in Action},
+        "batches": {action.value: plan.batches(action) for action in BatchAction},
+    }

@@ -1,0 +1,180 @@
+"""Assemble a `Plan` from what was gathered and what was seen at the providers."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batchops.diagnostics import Diagnostic
+from batchops.engine.gather import Gathered, WantedJob, recorded_spec
+from batchops.engine.look import Sighting, problems_of
+from batchops.engine.project import Project
+from batchops.engine.samples import sample_rows
+from batchops.plan.build import JobFacts, build_job
+from batchops.plan.diff import RecordedJob
+from batchops.plan.estimate import ShardLimits
+from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason
+from batchops.plan.prices import price
+from batchops.providers.provider import Profile
+from batchops.request.endpoints import ENDPOINTS
+from batchops.spec.job import Job
+
+_OUTPUT_ENDPOINTS = {"/v1/chat/completions", "/v1/responses", "/v1/completions"}
+
+
+def shard_limits(project: Project, job: Job) -> ShardLimits:
+    """The provider's limits for this job's model, known without connecting."""
+    settings = project.provider_settings(job.provider)
+    profile = Profile()
+    model = settings.models.get(job.spec.model)
+    return ShardLimits(
+        max_requests=min(settings.max_requests or profile.max_requests, job.spec.batch.max_requests),
+        max_bytes=min(settings.max_bytes or profile.max_bytes, job.spec.batch.max_bytes),
+        max_inputs=profile.max_embedding_inputs,
+        max_tokens=model.max_enqueued_tokens if model else None,
+    )
+
+
+def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int) -> Plan:
+    """The plan of everything gathered; `samples` rows of each job are rendered to be shown."""
+    project = gathered.project
+    identity = project.reader.identity()
+    batches = _batches_by_job(sightings)
+    jobs: list[JobPlan | None] = [
+        _job_plan(gathered, wanted, batches.pop(wanted.address, {}), samples) for wanted in gathered.jobs
+    ]
+    removed = {job.address: job for job in gathered.removed}
+    for address in sorted(set(batches) | set(removed)):
+        jobs.append(_removed_plan(project, address, removed.get(address), batches.get(address, {}), sightings))
+    return Plan(
+        plan_id=str(uuid.uuid4()),
+        created_at=project.clock(),
+        project=project.name,
+        environment=project.environment,
+        lineage=identity.lineage,
+        serial=identity.serial,
+        jobs=tuple(job for job in jobs if job is not None),
+        limit_usd=project.settings.budget.max_cost_usd,
+        reused_usd=_reused_usd(gathered),
+        unknown_models=tuple(sorted({job.model for job in jobs if job is not None and job.cost.low_usd is None})),
+        drift=_drift(sightings),
+        diagnostics=tuple(_diagnostics(gathered, sightings)),
+    )
+
+
+def _batches_by_job(sightings: Sequence[Sighting]) -> dict[str, Counter[BatchAction]]:
+    found: dict[str, Counter[BatchAction]] = {}
+    for sighting in sightings:
+        found.setdefault(sighting.submission.address, Counter())[sighting.action] += 1
+    return found
+
+
+def _job_plan(gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchAction, int], samples: int) -> JobPlan:
+    project, job = gathered.project, wanted.job
+    model = project.provider_settings(job.provider).models.get(job.spec.model)
+    recorded = wanted.diff.recorded
+    facts = JobFacts(
+        address=wanted.address,
+        provider=job.provider,
+        model=job.spec.model,
+        is_simulated=wanted.diff.is_simulated,
+        changes=wanted.changes,
+        recorded=recorded,
+        is_protected=job.spec.lifecycle.protect or bool(recorded and recorded.is_protected),
+        limits=shard_limits(project, job),
+        price=price(job.spec.model, model.price if model else None),
+        cap=_output_cap(job),
+        has_output=job.spec.endpoint in _OUTPUT_ENDPOINTS,
+        typical_output_tokens=_typical_output_tokens(project, recorded),
+        max_failed=job.spec.retry.max_failed,
+        batches=batches,
+        spec=recorded_spec(wanted),
+        samples=sample_rows(gathered, wanted, samples) if samples else (),
+    )
+    return build_job(gathered.con, facts, project.clock())
+
+
+def _output_cap(job: Job) -> int | None:
+    given: dict[str, Any] = {**(job.spec.body or {}), **job.spec.params}
+    caps = [given[name] for name in ENDPOINTS[job.spec.endpoint].caps if isinstance(given.get(name), int)]
+    return min(caps, default=None)
+
+
+def _typical_output_tokens(project: Project, recorded: RecordedJob | None) -> float | None:
+    """The mean length of this job's answers so far, in tokens."""
+    if recorded is None:
+        return None
+    rows = project.reader.rows(
+        """SELECT avg(o.output_tokens) AS tokens FROM state.outcomes o JOIN state.submissions s USING (submission_id)
+           WHERE s.job_id = ? AND o.outcome = 0""",
+        [recorded.job_id],
+    )
+    return rows[0]["tokens"] if rows else None
+
+
+def _removed_plan(
+    project: Project,
+    address: str,
+    recorded: RecordedJob | None,
+    batches: Mapping[BatchAction, int],
+    sightings: Sequence[Sighting],
+) -> JobPlan | None:
+    """A job that no spec declares: its batches are still fetched, its rows forgotten if it said so."""
+    forgets = recorded is not None and recorded.spec.get("on_remove") == "forget"
+    rows = {Action.FORGET: _row_count(project, recorded)} if recorded is not None and forgets else {}
+    if not rows and not batches:
+        return None
+    found = [s.submission for s in sightings if s.submission.address == address]
+    return JobPlan(
+        address=address,
+        provider=recorded.provider if recorded else found[0].provider,
+        model=str(recorded.spec.get("model")) if recorded else found[0].model,
+        is_simulated=bool(recorded and recorded.is_simulated),
+        rows=rows,
+        batches={action: batches[action] for action in BatchAction if batches.get(action)},
+        reasons={Reason.ROW_REMOVED: rows[Action.FORGET]} if rows else {},
+        cost=Estimate(),
+        sync="OutOfSync" if rows else "Synced",
+        health="Progressing" if batches else "Healthy",
+    )
+
+
+def _row_count(project: Project, recorded: RecordedJob) -> int:
+    found = project.reader.rows("SELECT count(*) AS n FROM state.rows WHERE job_id = ?", [recorded.job_id])
+    return int(found[0]["n"])
+
+
+def _reused_usd(gathered: Gathered) -> float | None:
+    """What the answers that are reused cost when they were paid; None where one of them has no known price."""
+    if not gathered.jobs:
+        return 0.0
+    reused = " UNION ".join(
+        f"SELECT DISTINCT digest, round FROM {wanted.changes} WHERE action = 'reuse'" for wanted in gathered.jobs
+    )
+    with gathered.project.reader.reading(gathered.con):
+        row = gathered.con.execute(
+            f"""SELECT count(*), count(o.cost_nano_usd), coalesce(sum(o.cost_nano_usd), 0)
+                FROM ({reused}) r JOIN state.requests q USING (digest, round)
+                JOIN state.outcomes o ON o.submission_id = q.submission_id AND o.line = q.line"""
+        ).fetchone()
+    assert row is not None
+    return float(row[2]) / 1e9 if row[0] == row[1] else None
+
+
+def _drift(sightings: Sequence[Sighting]) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "kind": "batch_not_visible",
+            "address": sighting.submission.address,
+            "batch_id": sighting.submission.batch_id,
+            "status": sighting.problem.status if sighting.problem else None,
+        }
+        for sighting in sightings
+        if sighting.is_gone
+    )
+
+
+def _diagnostics(gathered: Gathered, sightings: Sequence[Sighting]) -> list[Diagnostic]:
+    return [*gathered.diagnostics, *problems_of(sightings)]

@@ -1,0 +1,115 @@
+"""An opened project: where it is, its settings, its state, and its providers, connected when first needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from batchops.diagnostics import BatchopsError, Severity, error
+from batchops.providers import connect
+from batchops.providers.provider import Provider, ProviderContext
+from batchops.settings import LoadedSettings, ProviderSettings, Settings
+from batchops.spec.job import Job
+from batchops.spec.load import LoadedProject, load_project, select_jobs
+from batchops.store.lease import leased
+from batchops.store.store import Clock, StateReader, StateStore, utc_now
+
+
+@dataclass
+class Project:
+    """A project as one command sees it. Close it: providers hold connections, and may serve an embedded API."""
+
+    root: Path
+    loaded: LoadedSettings
+    clock: Clock = utc_now
+    _providers: dict[str, Provider] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        return self.loaded.environ
+
+    @property
+    def name(self) -> str:
+        return self.settings.project or self.root.name
+
+    @property
+    def environment(self) -> str:
+        return self.loaded.environment
+
+    @property
+    def state_path(self) -> Path:
+        return self.root / self.settings.state.url
+
+    @property
+    def reader(self) -> StateReader:
+        return StateReader(self.state_path, clock=self.clock)
+
+    @property
+    def work_folder(self) -> Path:
+        """Where shards, downloads and work databases of running commands live; see `new_work_folder`."""
+        return self.state_path.parent / "work"
+
+    def provider_settings(self, name: str) -> ProviderSettings:
+        return self.settings.providers[name]
+
+    def is_simulated(self, provider: str) -> bool:
+        """Known without connecting: only the local provider makes its answers up."""
+        return self.settings.providers[provider].kind == "local"
+
+    def provider(self, name: str) -> Provider:
+        """The connected provider; connecting imports its SDK, so call this only when the network is needed."""
+        if name not in self._providers:
+            context = ProviderContext(name, self.settings.providers[name], self.root, self.environ)
+            self._providers[name] = connect(context)
+        return self._providers[name]
+
+    def load(self) -> LoadedProject:
+        return load_project(
+            self.root, default_provider=self.settings.provider, providers=tuple(self.settings.providers)
+        )
+
+    def jobs(self, *, select: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> tuple[Job, ...]:
+        """The enabled jobs that were asked for. Raises BatchopsError when any spec of the project is broken."""
+        project = self.load()
+        if any(found.severity is Severity.ERROR for found in project.diagnostics):
+            raise BatchopsError(*project.diagnostics)
+        chosen = select_jobs(project.jobs, select, exclude) if select or exclude else project.jobs
+        if select and not chosen:
+            names = ", ".join(job.address for job in project.jobs) or "none"
+            raise BatchopsError(
+                error("nothing_selected", "No job matches.", f"--select {' '.join(select)} matches none of: {names}.")
+            )
+        return tuple(job for job in chosen if job.spec.enabled)
+
+    @contextmanager
+    def leased(self, patience: timedelta = timedelta(0)) -> Iterator[StateStore]:
+        """Hold the lease of this project's state; see store.lease.leased."""
+        with leased(
+            self.state_path, project=self.name, environ=self.environ, patience=patience, clock=self.clock
+        ) as store:
+            yield store
+
+    def close(self) -> None:
+        for provider in self._providers.values():
+            provider.close()
+        self._providers.clear()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_project(root: Path, loaded: LoadedSettings) -> Project:
+    """Open the project at `root`. Paths in specs and queries are relative to it, so the process moves there."""
+    os.chdir(root)
+    return Project(root.resolve(), loaded)

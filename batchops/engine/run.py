@@ -1,0 +1,35 @@
+"""What one apply carries around: the project, the store it may write, where events go, and how it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from batchops.diagnostics import Diagnostic
+from batchops.engine.project import Project
+from batchops.plan.events import Event, StopFlag
+from batchops.store.store import StateStore
+
+
+@dataclass
+class Run:
+    """One apply or wait in progress. `stop` is set by the first Ctrl-C: nothing new is begun after it."""
+
+    project: Project
+    store: StateStore
+    emit: Callable[[Event], None]
+    stop: StopFlag
+    problems: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        return self.project.clock()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.stop.is_requested
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, or return True at once when told to stop."""
+        return self.stop.wait(seconds)

@@ -1,0 +1,300 @@
+"""Submit: hand shards to the provider, each exactly once.
+
+Four steps, each on record before the next: intent (the shard and its manifest), upload, file id and fence in one
+transaction right before the one create, and the outcome. Whatever dies in between is settled by the next apply.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from batchops.diagnostics import Diagnostic, error
+from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.ledger import Submission
+from batchops.engine.run import Run
+from batchops.engine.settle import settle_one
+from batchops.engine.shards import Shard, write_shards
+from batchops.engine.steps import reached
+from batchops.plan.estimate import ShardLimits
+from batchops.plan.events import BatchCreated
+from batchops.providers.provider import (
+    Denied,
+    Provider,
+    ProviderError,
+    ProviderRefusal,
+    QuotaExhausted,
+    RemoteFile,
+    Throttled,
+    Uncertain,
+    Unreachable,
+)
+from batchops.spec.job import Job
+from batchops.store.changes import Created, Creating, Intend, Withdrawn
+
+UPLOAD_TRIES = 3
+BACKPRESSURE = timedelta(minutes=5)
+"""How long rows wait after the provider said that too much is queued; doubled each time up to 80 minutes."""
+
+
+@dataclass
+class Submitted:
+    """What one pass of submitting did."""
+
+    requests: int = 0
+    batches: int = 0
+    is_cut_short: bool = False
+    """Something due was left: the queue of the model is full, or the provider refused."""
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+
+def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLimits) -> Submitted:
+    """Submit everything of one job that is due. Uploads run in parallel while the next shard is rendered."""
+    done = Submitted()
+    provider = run.project.provider(wanted.job.provider)
+    parallel = run.project.settings.submit.parallel_uploads
+    slots = threading.Semaphore(parallel)
+    futures: list[Future[None]] = []
+    with ThreadPoolExecutor(max_workers=parallel) as pool:
+        for shard in write_shards(gathered, wanted, limits, run.now):
+            slots.acquire()
+            if run.is_stopping or done.is_cut_short or not _is_admitted(run, wanted, shard, limits):
+                done.is_cut_short = True
+                slots.release()
+                break
+            intent = _intend(run, wanted, shard)
+            task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
+            task.add_done_callback(lambda _: slots.release())
+            futures.append(task)
+    for task in futures:
+        task.result()
+    return done
+
+
+def _is_admitted(run: Run, wanted: WantedJob, shard: Shard, limits: ShardLimits) -> bool:
+    """Whether the model's enqueued-token limit leaves room. A shard alone is always let through."""
+    if limits.max_tokens is None:
+        return True
+    rows = run.project.reader.rows(
+        """SELECT coalesce(sum(est_tokens), 0)::UBIGINT AS queued FROM state.submissions
+           WHERE provider = ? AND model = ? AND phase IN ('intended', 'creating', 'created', 'revoking')""",
+        [wanted.job.provider, shard.model],
+    )
+    queued = int(rows[0]["queued"])
+    return queued == 0 or queued + shard.est_tokens <= limits.max_tokens
+
+
+def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
+    reached("before_intent")
+    rows = run.project.reader.rows("SELECT coalesce(max(submission_id), 0) + 1 AS next FROM state.submissions")
+    spec = wanted.job.spec
+    intent = Intend(
+        submission_id=rows[0]["next"],
+        token=shard.token,
+        address=wanted.address,
+        environment=run.project.environment,
+        provider=wanted.job.provider,
+        endpoint=spec.endpoint,
+        model=shard.model,
+        fence=run.store.fence,
+        sha256=shard.sha256,
+        shard_bytes=shard.shard_bytes,
+        est_tokens=shard.est_tokens,
+        digests=shard.digests,
+        rounds=shard.rounds,
+        attempts=shard.attempts,
+        body_digests=shard.body_digests,
+        expect={"schema": wanted.job.schema, "tools": spec.tools, "params": spec.params, "body": spec.body},
+    )
+    run.store.commit(intent)
+    reached("after_intent")
+    return intent
+
+
+def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, intent: Intend, done: Submitted) -> None:
+    """Upload, create, record; a definite no gives the rows back, an unknown is settled at once."""
+    try:
+        remote_file = _upload(provider, shard, filename=f"batchops-{wanted.job.name}-{shard.token}.jsonl")
+    except ProviderError as problem:
+        _withdraw(run, wanted, intent, problem, done)
+        return
+    reached("after_upload")
+    created_at = None if remote_file.created_at is None else datetime.fromtimestamp(remote_file.created_at, UTC)
+    # Fence check, file id and "about to create" are one transaction: without it no create was ever sent.
+    run.store.commit(Creating(intent.submission_id, remote_file.id, created_at, wanted.address))
+    reached("before_create")
+    try:
+        batch = provider.create(
+            input_file_id=remote_file.id,
+            endpoint=wanted.job.spec.endpoint,
+            completion_window=wanted.job.spec.batch.completion_window,
+            metadata=_metadata(run, wanted, shard),
+            output_expires_after_seconds=_expiry_seconds(wanted.job),
+        )
+    except ProviderRefusal as problem:
+        _withdraw(run, wanted, intent, problem, done)
+        return
+    except Uncertain:
+        if not _settle_unknown(run, wanted, intent, remote_file, created_at):
+            done.is_cut_short = True
+            return
+    else:
+        reached("after_create")
+        run.store.commit(Created(intent.submission_id, batch.id, batch.raw, wanted.address))
+        reached("after_created")
+        _announce(run, wanted, intent, batch.id)
+    shard.path.unlink(missing_ok=True)
+    with done.lock:
+        done.batches += 1
+        done.requests += len(shard.digests)
+
+
+def _upload(provider: Provider, shard: Shard, *, filename: str) -> RemoteFile:
+    """Upload the input file. After a lost reply it is looked for by name and size; a stray copy costs nothing."""
+    for attempt in range(UPLOAD_TRIES):
+        reached("before_upload")
+        try:
+            return provider.upload(shard.path, filename)
+        except Uncertain:
+            if (found := provider.find_file(filename, shard.shard_bytes)) is not None:
+                return found
+            if attempt == UPLOAD_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _metadata(run: Run, wanted: WantedJob, shard: Shard) -> dict[str, str]:
+    identity = run.store.identity()
+    return {
+        **wanted.job.spec.batch.metadata,
+        "batchops_submission": str(shard.token),
+        "batchops_project": run.project.name,
+        "batchops_env": run.project.environment,
+        "batchops_job": wanted.address,
+        "batchops_lineage": identity.lineage or "",
+    }
+
+
+def _expiry_seconds(job: Job) -> int | None:
+    expires = job.spec.batch.output_expires_after
+    return None if expires is None else int(expires.total_seconds())
+
+
+def _settle_unknown(
+    run: Run,
+    wanted: WantedJob,
+    intent: Intend,
+    remote_file: RemoteFile,
+    created_at: datetime | None,
+) -> bool:
+    """The reply to a create was lost: find out now what became of it. True when a batch was found."""
+    found = Submission(
+        submission_id=intent.submission_id,
+        token=intent.token,
+        address=wanted.address,
+        provider=wanted.job.provider,
+        endpoint=intent.endpoint,
+        model=intent.model,
+        phase="creating",
+        fence=intent.fence,
+        requests=len(intent.digests),
+        est_tokens=intent.est_tokens,
+        file_id=remote_file.id,
+        file_created_at=created_at,
+        batch_id=None,
+        remote={},
+        sent_at=run.now,
+    )
+    try:
+        if not settle_one(run, found):
+            return False
+    except ProviderError as again:
+        run.problems.append(_refusal(wanted, again))
+        return False
+    rows = run.project.reader.rows(
+        "SELECT batch_id FROM state.submissions WHERE submission_id = ?", [intent.submission_id]
+    )
+    batch_id = rows[0]["batch_id"]
+    if batch_id is None:
+        return False
+    _announce(run, wanted, intent, batch_id)
+    return True
+
+
+def _announce(run: Run, wanted: WantedJob, intent: Intend, batch_id: str) -> None:
+    run.emit(
+        BatchCreated(
+            address=wanted.address,
+            batch_id=batch_id,
+            rows=len(intent.digests),
+            provider=intent.provider,
+            is_simulated=wanted.diff.is_simulated,
+        )
+    )
+
+
+def _withdraw(run: Run, wanted: WantedJob, intent: Intend, problem: ProviderError, done: Submitted) -> None:
+    """Nothing was created: give the rows back, later where the provider said to wait."""
+    due_at = held = None
+    if isinstance(problem, Throttled):
+        due_at = run.now + _backpressure(run, intent, problem)
+    elif isinstance(problem, QuotaExhausted):
+        held = f"quota exhausted at {wanted.job.provider}: {problem.code or problem.status}"
+    run.store.commit(
+        Withdrawn(
+            intent.submission_id,
+            "abandoned",
+            due_at=due_at,
+            held_because=held,
+            counts=isinstance(problem, Throttled),
+            reason=f"{type(problem).__name__} {problem.code or problem.status or ''}".strip(),
+        )
+    )
+    if not isinstance(problem, Throttled):
+        run.problems.append(_refusal(wanted, problem))
+    done.is_cut_short = True
+
+
+def _backpressure(run: Run, intent: Intend, problem: Throttled) -> timedelta:
+    if problem.retry_after_seconds is not None and problem.code != "token_limit_exceeded":
+        return timedelta(seconds=problem.retry_after_seconds)
+    rows = run.project.reader.rows(
+        "SELECT coalesce(max(free_attempts), 0) AS tries FROM state.requests WHERE submission_id = ?",
+        [intent.submission_id],
+    )
+    return BACKPRESSURE * min(1 << int(rows[0]["tries"]), 16)
+
+
+def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
+    """Why the provider did not take a batch, and what to do."""
+    provider = wanted.job.provider
+    if isinstance(problem, Unreachable):
+        return error(
+            "provider_unreachable",
+            "The provider could not be asked.",
+            f"{provider}: {problem.message}. Nothing was sent; the same command goes on from here.",
+            address=wanted.address,
+        )
+    if isinstance(problem, Denied):
+        return error(
+            "provider_denied",
+            "The provider refuses the credentials.",
+            f"{provider} answered {problem.status}: {problem.message} Check the API key, organisation and project.",
+            address=wanted.address,
+        )
+    if isinstance(problem, QuotaExhausted):
+        return error(
+            "quota_exhausted",
+            "The account has no money left.",
+            f"{provider}: {problem.message} The job is held and burns no attempts. When that is mended:",
+            address=wanted.address,
+            fixes=[f"batchops retry {wanted.address}"],
+        )
+    return error(
+        "batch_refused",
+        "The provider refused the batch.",
+        f"{provider} answered {problem.status or 'without a status'} {problem.code or ''}: {problem.message}",
+        address=wanted.address,
+    )

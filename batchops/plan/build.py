@@ -1,0 +1,138 @@
+"""From classified rows to a `Plan`: counts, reasons, cost, batches and samples of each job."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import orjson
+
+from batchops.plan.diff import RecordedJob
+from batchops.plan.estimate import ShardLimits, count_shards, count_waves, estimate, load_of
+from batchops.plan.model import Action, BatchAction, JobPlan, Reason, Sample
+from batchops.plan.prices import Price
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """What is known of a job beside its rows."""
+
+    address: str
+    provider: str
+    model: str
+    is_simulated: bool
+    changes: str
+    recorded: RecordedJob | None
+    is_protected: bool
+    limits: ShardLimits
+    price: Price | None
+    cap: int | None
+    has_output: bool
+    typical_output_tokens: float | None
+    max_failed: float | int
+    batches: Mapping[BatchAction, int]
+    spec: Mapping[str, Any]
+    samples: tuple[Sample, ...] = ()
+
+
+def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) -> JobPlan:
+    """Count the changes relation of one job."""
+    rows: dict[Action, int] = {}
+    reasons: dict[Reason, int] = {}
+    for action, reason, count in con.execute(
+        f"SELECT action, reason, count(*) FROM {facts.changes} GROUP BY ALL ORDER BY ALL"
+    ).fetchall():
+        rows[Action(action)] = rows.get(Action(action), 0) + count
+        if action != Action.UNCHANGED:
+            reasons[Reason(reason)] = reasons.get(Reason(reason), 0) + count
+    load = load_of(con, facts.changes)
+    due = load_of(con, facts.changes, only=f"coalesce(due_at <= TIMESTAMPTZ '{now.isoformat()}', true)")
+    batches = dict(facts.batches)
+    if due.requests:
+        batches[BatchAction.CREATE] = count_shards(due, facts.limits)
+    return JobPlan(
+        address=facts.address,
+        provider=facts.provider,
+        model=facts.model,
+        is_simulated=facts.is_simulated,
+        rows={action: rows[action] for action in Action if action in rows},
+        batches={action: batches[action] for action in BatchAction if batches.get(action)},
+        reasons={reason: reasons[reason] for reason in Reason if reason in reasons},
+        cost=estimate(
+            load,
+            facts.price,
+            cap=facts.cap,
+            typical_output_tokens=facts.typical_output_tokens,
+            has_output=facts.has_output,
+        ),
+        sync=_sync(rows, facts),
+        health=_health(rows, facts),
+        diff=spec_diff(facts.recorded.spec if facts.recorded else None, facts.spec),
+        samples=facts.samples,
+        waves=count_waves(load, facts.limits),
+        is_protected=facts.is_protected,
+        due_at=_next_due(con, facts.changes),
+    )
+
+
+def _sync(rows: Mapping[Action, int], facts: JobFacts) -> str:
+    moved = {Action.SUBMIT, Action.RESUBMIT, Action.REUSE, Action.FORGET}
+    return "OutOfSync" if facts.recorded is None or any(rows.get(a) for a in moved) else "Synced"
+
+
+def _health(rows: Mapping[Action, int], facts: JobFacts) -> str:
+    total = sum(rows.values())
+    allowed = facts.max_failed * total if isinstance(facts.max_failed, float) else facts.max_failed
+    if rows.get(Action.HELD) or (facts.recorded and facts.recorded.held):
+        return "Held"
+    if rows.get(Action.FAILED, 0) > allowed:
+        return "Degraded"
+    return "Progressing" if rows.get(Action.IN_FLIGHT) or rows.get(Action.RETRY) else "Healthy"
+
+
+def _next_due(con: duckdb.DuckDBPyConnection, changes: str) -> datetime | None:
+    row = con.execute(f"SELECT min(due_at) FROM {changes} WHERE action = 'retry'").fetchone()
+    return row[0] if row else None
+
+
+_SHOWN_PARTS = ("endpoint", "model", "template", "body", "params", "schema", "tools", "tool_choice")
+
+
+def spec_diff(recorded: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> str:
+    """A unified diff of what shapes the request, recorded against desired; empty for a new or unchanged job."""
+    if recorded is None:
+        return ""
+    before, after = _lines(recorded), _lines(desired)
+    return "\n".join(difflib.unified_diff(before, after, "recorded", "desired", lineterm="", n=3))
+
+
+def _lines(spec: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for part in _SHOWN_PARTS:
+        value = spec.get(part)
+        if value is None or value == {}:
+            continue
+        lines += _part_lines(part, value)
+    return lines
+
+
+def _part_lines(part: str, value: Any) -> list[str]:
+    if part == "template" and isinstance(value, str):
+        return ["template:", *(f"  {line}" for line in value.splitlines())]
+    if part == "template" and isinstance(value, list):
+        lines = ["template:"]
+        for message in value:
+            content = message["content"]
+            text = content if isinstance(content, str) else orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+            lines += [f"  {message['role']}:", *(f"    {line}" for line in text.splitlines())]
+        return lines
+    if isinstance(value, str):
+        return [f"{part}: {value}"]
+    return [
+        f"{part}:",
+        *(f"  {line}" for line in orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().splitlines()),
+    ]

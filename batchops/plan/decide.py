@@ -1,0 +1,92 @@
+"""The rules of the diff for one row, on one page: what plan/diff.sql does for all rows at once, and its oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchops.plan.model import Action
+
+PENDING, IN_FLIGHT, ANSWERED, WAITING, GIVEN_UP, HELD = range(6)
+_STANDING = {
+    PENDING: Action.SUBMIT,
+    IN_FLIGHT: Action.IN_FLIGHT,
+    ANSWERED: Action.UNCHANGED,
+    WAITING: Action.RETRY,
+    GIVEN_UP: Action.FAILED,
+    HELD: Action.HELD,
+}
+
+
+@dataclass(frozen=True)
+class Desired:
+    """A row as the spec implies it."""
+
+    digest: str
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A row as state says: the request it stands on."""
+
+    digest: str
+    round: int
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    keeps_answers: bool = False
+    forgets_removed: bool = False
+    is_held: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    action: Action
+    digest: str
+    round: int
+
+
+Ledger = Mapping[tuple[str, int], int]
+"""(digest, round) → state of the request."""
+
+
+def decide(desired: Desired | None, recorded: Recorded | None, ledger: Ledger, flags: JobFlags) -> Decision | None:
+    """What happens to one row; None for a removed row that stays on record."""
+    if desired is None:
+        assert recorded is not None
+        return Decision(Action.FORGET, recorded.digest, recorded.round) if flags.forgets_removed else None
+    decision = _decide_wanted(desired, recorded, ledger, flags)
+    if flags.is_held and decision.action.is_paid:
+        return Decision(Action.HELD, decision.digest, decision.round)
+    return decision
+
+
+def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, flags: JobFlags) -> Decision:
+    rounds = {round_: state for (digest, round_), state in ledger.items() if digest == desired.digest}
+    latest = max(rounds, default=None)
+    answered = max((r for r, state in rounds.items() if state == ANSWERED), default=None)
+    fresh = 0 if latest is None else latest + 1
+    if desired.is_replaced:
+        return Decision(Action.RESUBMIT, desired.digest, fresh)
+    if recorded is not None and recorded.digest == desired.digest:
+        return _decide_standing(recorded, rounds, answered)
+    standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
+    if recorded and flags.keeps_answers and standing == ANSWERED:
+        return Decision(Action.UNCHANGED, desired.digest, recorded.round)
+    if answered is not None:
+        return Decision(Action.REUSE, desired.digest, answered)
+    if latest is not None and rounds[latest] in {IN_FLIGHT, WAITING}:
+        return Decision(_STANDING[rounds[latest]], desired.digest, latest)
+    action = Action.RESUBMIT if standing not in {None, PENDING} else Action.SUBMIT
+    if latest is not None and rounds[latest] == PENDING:
+        return Decision(action, desired.digest, latest)
+    return Decision(action, desired.digest, fresh)
+
+
+def _decide_standing(recorded: Recorded, rounds: Mapping[int, int], answered: int | None) -> Decision:
+    state = rounds.get(recorded.round, PENDING)
+    if state != ANSWERED and answered is not None and answered > recorded.round:
+        return Decision(Action.REUSE, recorded.digest, answered)
+    return Decision(_STANDING[state], recorded.digest, recorded.round)

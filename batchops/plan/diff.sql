@@ -1,0 +1,86 @@
+-- Classify every row of one job: desired against recorded. `decide` in decide.py states the same rules for one row,
+-- and a property test holds the two together.
+--
+-- Reads   desired_N (key, fingerprint), digests_N (key, digest, …: only rows whose fingerprint did not match),
+--         replaced_N (key), and the attached state.
+-- Writes  changes_N: one row for each desired row, and one for each row to forget.
+-- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and key; the flags keep, forget,
+--         held, simulation_changed; and change_reason, the part of the spec that moved.
+CREATE OR REPLACE TABLE changes_{n} AS
+WITH recorded AS (
+    SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job_id}
+),
+desired AS (
+    SELECT d.key, d.fingerprint,
+           CASE WHEN g.key IS NULL THEN r.digest ELSE {salted} END AS digest,
+           r.key IS NOT NULL AS is_recorded, r.fingerprint AS recorded_fingerprint,
+           r.digest AS recorded_digest, r.round AS recorded_round,
+           p.key IS NOT NULL AS is_replaced, g.body_bytes, g.input_tokens, g.inputs
+    FROM desired_{n} d
+    LEFT JOIN recorded r USING (key)
+    LEFT JOIN digests_{n} g USING (key)
+    LEFT JOIN replaced_{n} p USING (key)
+),
+ledger AS (
+    SELECT digest, max(round) FILTER (state = 2) AS answered_round, max(round) AS latest_round,
+           arg_max(state, round) AS latest_state
+    FROM state.requests WHERE digest IN (SELECT digest FROM desired) GROUP BY digest
+),
+known AS (
+    SELECT d.*, q.state AS standing_state, q.outcome AS standing_outcome, l.answered_round, l.latest_round, l.latest_state,
+           is_recorded AND d.digest = d.recorded_digest AS is_standing
+    FROM desired d
+    LEFT JOIN state.requests q ON q.digest = d.recorded_digest AND q.round = d.recorded_round
+    LEFT JOIN ledger l ON l.digest = d.digest
+),
+judged AS (
+    SELECT *, CASE
+        WHEN is_replaced THEN 'resubmit'
+        WHEN is_standing AND standing_state = 2 THEN 'unchanged'
+        WHEN is_standing AND answered_round > recorded_round THEN 'reuse'
+        WHEN is_standing AND standing_state = 1 THEN 'in_flight'
+        WHEN is_standing AND standing_state = 3 THEN 'retry'
+        WHEN is_standing AND standing_state = 4 THEN 'failed'
+        WHEN is_standing AND standing_state = 5 THEN 'held'
+        WHEN is_standing THEN 'submit'
+        WHEN {keep} AND standing_state = 2 THEN 'unchanged'
+        WHEN answered_round IS NOT NULL THEN 'reuse'
+        WHEN latest_state = 1 THEN 'in_flight'
+        WHEN latest_state = 3 THEN 'retry'
+        WHEN standing_state > 0 THEN 'resubmit'
+        ELSE 'submit'
+    END AS action FROM known
+),
+placed AS (
+    SELECT *, CASE
+        WHEN is_replaced THEN coalesce(latest_round + 1, 0)
+        WHEN action = 'reuse' THEN answered_round
+        WHEN is_standing OR action = 'unchanged' THEN recorded_round
+        WHEN action IN ('in_flight', 'retry') OR latest_state = 0 THEN latest_round
+        ELSE coalesce(latest_round + 1, 0)
+    END::UTINYINT AS new_round FROM judged
+)
+SELECT p.key, p.fingerprint, p.digest, p.new_round AS round,
+       (CASE WHEN {held} AND p.action IN ('submit', 'resubmit', 'retry') THEN 'held' ELSE p.action END)::VARCHAR AS action,
+       CASE
+           WHEN p.is_replaced THEN 'requested'
+           WHEN p.action IN ('in_flight', 'unchanged') THEN 'in_flight'
+           WHEN p.action = 'reuse' THEN 'answered'
+           WHEN p.action IN ('retry', 'failed', 'held') THEN
+               CASE WHEN coalesce(q.outcome, p.standing_outcome) IN (4, 5) THEN 'batch_expired' ELSE 'row_failed' END
+           WHEN {job_id} < 0 THEN 'new_job'
+           WHEN p.action = 'submit' THEN 'new_row'
+           WHEN {simulation_changed} THEN 'provider_changed'
+           ELSE {change_reason}
+       END AS reason,
+       NOT p.is_recorded OR (NOT p.is_standing AND p.action <> 'unchanged')
+           OR p.new_round <> p.recorded_round
+           OR (p.is_standing AND p.fingerprint <> p.recorded_fingerprint) AS moves,
+       p.body_bytes, p.input_tokens, p.inputs, q.due_at, coalesce(q.attempts, 0) AS attempts,
+       coalesce(q.free_attempts, 0) AS free_attempts, q.amendment
+FROM placed p
+LEFT JOIN state.requests q ON q.digest = p.digest AND q.round = p.new_round
+UNION ALL
+SELECT r.key, r.fingerprint, r.digest, r.round, 'forget', 'row_removed', true, 0, 0, 0, NULL, 0, 0, NULL
+FROM recorded r
+WHERE {forget} AND NOT EXISTS (FROM desired_{n} d WHERE d.key = r.key)

@@ -1,0 +1,191 @@
+"""Answers as a relation: rows ⋈ requests ⋈ the latest outcome ⋈ the answer files, one line for each row of a job.
+
+Knows the tables of a snapshot and the answer files beside the state; writes neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batchops.diagnostics import BatchopsError, error
+from batchops.results.recorded import RecordedJob
+from batchops.spec.job import Outcome
+from batchops.store.connection import sql_text
+
+FAILED = "failed"
+"""A status to ask for: every row that was given up, whatever its class."""
+
+PENDING, IN_FLIGHT, HELD = "pending", "in_flight", "held"
+STATUSES = (*Outcome, PENDING, IN_FLIGHT, HELD, FAILED)
+STATES = ("pending", "in_flight", "answered", "waiting", "given_up", "held")
+"""Words for `requests.state`, in its order."""
+
+GIVEN_UP = STATES.index("given_up")
+_BATCH_OF_ROWS = 2048
+
+# Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
+# latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
+_STANDING = """
+CREATE OR REPLACE VIEW main.standing AS
+WITH unasked AS (SELECT digest, round FROM main.requests WHERE state = 0 AND outcome IS NULL AND round > 0),
+earlier AS (
+    SELECT u.digest, u.round, max(q.round) AS asked_round
+    FROM unasked u JOIN main.requests q ON q.digest = u.digest AND q.round < u.round
+    WHERE q.state <> 0 OR q.outcome IS NOT NULL
+    GROUP BY ALL
+),
+withdrawn AS (SELECT digest, round FROM main.requests WHERE submission_id IS NULL AND outcome IS NOT NULL),
+judged AS (
+    SELECT w.digest, w.round, max(a.submission_id) AS submission_id, arg_max(a.line, a.submission_id) AS line
+    FROM withdrawn w
+    JOIN main.attempts a ON a.digest = w.digest AND a.round = w.round
+    JOIN main.outcomes o ON o.submission_id = a.submission_id AND o.line = a.line
+    GROUP BY ALL
+)
+SELECT r.job_id, r.key, r.digest, r.removed_at IS NOT NULL AS is_removed,
+       q.round, coalesce(q.state, 0) AS state, coalesce(q.attempts, 0) AS attempts, q.outcome,
+       coalesce(q.submission_id, j.submission_id) AS submission_id, coalesce(q.line, j.line) AS line
+FROM main.rows r
+LEFT JOIN earlier e ON e.digest = r.digest AND e.round = r.round
+LEFT JOIN main.requests q ON q.digest = r.digest AND q.round = coalesce(e.asked_round, r.round)
+LEFT JOIN judged j ON j.digest = q.digest AND j.round = q.round
+"""
+
+OUTCOME_NAMES = "[" + ", ".join(sql_text(outcome.value) for outcome in Outcome) + "]"
+"""SQL: the list of outcome classes, in the order that state records."""
+
+_NO_ANSWERS = (
+    "(SELECT NULL::UINTEGER AS submission_id, NULL::UINTEGER AS line, NULL::VARCHAR AS answer,"
+    " NULL::VARCHAR AS message, NULL::VARCHAR AS model WHERE false)"
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows to show. By default: those that were asked and are still in the source."""
+
+    statuses: frozenset[str] = frozenset()
+    limit: int | None = None
+    everything: bool = False
+
+    def where(self) -> str:
+        """An SQL condition on the columns of `relation`."""
+        present = "true" if self.everything else "NOT is_removed"
+        if not self.statuses:
+            return f"{present} AND ({self.everything} OR status <> '{PENDING}')"
+        named = ", ".join(sql_text(status) for status in sorted(self.statuses - {FAILED})) or "NULL"
+        failed = f" OR state = {GIVEN_UP}" if FAILED in self.statuses else ""
+        return f"{present} AND (status IN ({named}){failed})"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one job in a snapshot, sorted by key. `folder` is where answer-file paths start."""
+
+    con: duckdb.DuckDBPyConnection
+    job: RecordedJob
+    folder: Path
+    selection: Selection = Selection()
+
+    def source(self) -> str:
+        """SQL of every row of the job; see `relation`."""
+        return relation(self.job, answer_paths(self.con, self.job, self.folder))
+
+    def select(self, columns: str) -> str:
+        """SQL for `columns` of the selected rows, in the order of their keys."""
+        limit = "" if self.selection.limit is None else f" LIMIT {self.selection.limit}"
+        where, by = self.selection.where(), ", ".join(order(self.job))
+        return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {by}{limit}"
+
+    def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
+        sql = self.select(columns)
+        try:
+            result = self.con.execute(sql)
+            while batch := result.fetchmany(_BATCH_OF_ROWS):
+                yield from batch
+        except (duckdb.IOException, duckdb.InvalidInputException) as problem:
+            raise damaged(problem) from problem
+
+
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the views of this module in a snapshot; may repeat."""
+    con.execute(_STANDING)
+
+
+def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
+    """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest."""
+    files = ", ".join(sql_text(str(path)) for path in paths)
+    answers = f"read_parquet([{files}])" if files else _NO_ANSWERS
+    has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
+    return f"""
+    WITH judged AS (
+        SELECT s.*, {OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
+        FROM main.standing s WHERE s.job_id = {job.job_id}
+    )
+    SELECT j.key, j.state, j.is_removed,
+           CASE WHEN j.state = 1 THEN '{IN_FLIGHT}' WHEN j.state = 5 THEN '{HELD}'
+                ELSE coalesce(j.class, '{PENDING}') END AS status,
+           CASE WHEN j.state = 2 THEN a.answer END AS answer,
+           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN j.class END AS error_class,
+           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN o.code END AS error_code,
+           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN a.message END AS error_message,
+           j.attempts,
+           coalesce(a.model, b.model, {sql_text(job.model) if job.model else "NULL"}) AS model,
+           o.finish AS finish_reason,
+           o.input_tokens, o.output_tokens, o.cached_tokens, o.reasoning_tokens,
+           o.cost_nano_usd / 1e9 AS cost_usd,
+           b.batch_id, replace(j.digest::VARCHAR, '-', '') AS digest
+    FROM judged j
+    LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
+    LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
+    LEFT JOIN {answers} a ON a.submission_id = o.submission_id AND a.line = o.line
+    """
+
+
+def order(job: RecordedJob) -> tuple[str, ...]:
+    """Sort expressions over `key`: integers by value, all else by text; the whole text decides the rest."""
+    parts = key_parts(job)
+    numbers = (f"TRY_CAST({part} AS HUGEINT)" if is_integer else part for part, is_integer in parts)
+    return (*(f"{expression} NULLS LAST" for expression in numbers), "key")
+
+
+def key_parts(job: RecordedJob) -> tuple[tuple[str, bool], ...]:
+    """For each key column: SQL of its text, and whether it is an integer."""
+    if len(job.key_columns) == 1:
+        return (("key", job.integer_keys[0]),)
+    return tuple(
+        (f"""from_json(key, '["VARCHAR"]')[{index}]""", is_integer)
+        for index, is_integer in enumerate(job.integer_keys, start=1)
+    )
+
+
+def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path) -> tuple[Path, ...]:
+    """The answer files that this job's rows point into. Raises BatchopsError when one is gone."""
+    found = con.execute(
+        """
+        SELECT DISTINCT f.path
+        FROM main.standing s
+        JOIN main.outcomes o ON o.submission_id = s.submission_id AND o.line = s.line
+        JOIN main.answer_files f ON f.file_no = o.answer_file AND f.dropped_at IS NULL
+        WHERE s.job_id = ? ORDER BY f.path
+        """,
+        [job.job_id],
+    ).fetchall()
+    paths = tuple(folder / path for (path,) in found)
+    for path in paths:
+        if not path.is_file():
+            detail = f"{path} is named by the state and is not there. Restore it, or run: batchops state repair"
+            raise BatchopsError(error("answer_file_missing", "An answer file is missing.", detail, address=job.address))
+    return paths
+
+
+def damaged(problem: duckdb.Error) -> BatchopsError:
+    """What to say when an answer file is not what was written."""
+    detail = f"{str(problem).splitlines()[0][:300]}. Restore the file from a copy, or run: batchops state repair"
+    return BatchopsError(error("answer_file_damaged", "The answers cannot be read.", detail))

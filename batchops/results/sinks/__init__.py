@@ -1,0 +1,39 @@
+"""Where answers go: one module a format, loaded when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from batchops.results.answers import Answers
+
+SINKS = {
+    "jsonl": "batchops.results.sinks.jsonl:write",
+    "csv": "batchops.results.sinks.csv:write",
+    "parquet": "batchops.results.sinks.parquet:write",
+    "table": "batchops.results.sinks.table:write",
+}
+SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".txt": "table"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An open binary stream; `path` when it is a file; `width` of the terminal in columns, None without one."""
+
+    stream: IO[bytes]
+    path: Path | None = None
+    width: int | None = None
+
+
+class Sink(Protocol):
+    def __call__(self, answers: Answers, target: Target) -> int:
+        """Write every selected row to the target, in order, in bounded memory; returns how many there were."""
+
+
+def sink(name: str) -> Sink:
+    """The sink that `name`, a key of SINKS, stands for."""
+    module, _, function = SINKS[name].partition(":")
+    found: Sink = getattr(importlib.import_module(module), function)
+    return found

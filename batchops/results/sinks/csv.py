@@ -1,0 +1,33 @@
+"""CSV as RFC 4180 has it, with one line end: a newline. An empty field is NULL, `""` is the empty text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from batchops.results.answers import Answers
+from batchops.results.columns import flat_columns, select_list
+from batchops.results.sinks import Target
+
+
+def write(answers: Answers, target: Target) -> int:
+    """Write a header and one line a row; every value in its text form."""
+    columns = flat_columns(answers.job)
+    target.stream.write(csv_line(column.name for column in columns))
+    count = 0
+    for row in answers.stream(select_list(columns, typed=False)):
+        target.stream.write(csv_line(row))
+        count += 1
+    return count
+
+
+def csv_line(fields: Iterable[str | None]) -> bytes:
+    """One line with its newline, UTF-8."""
+    return (",".join(map(_field, fields)) + "\n").encode()
+
+
+def _field(text: str | None) -> str:
+    if text is None:
+        return ""
+    if text == "" or text[0] in " \t" or text[-1] in " \t" or any(mark in text for mark in '",\n\r'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -1,0 +1,587 @@
+"""The closed set of changes of a state. Each is a value; `perform` writes it inside the transaction of a commit.
+
+Where uniqueness matters a change proves it in the same transaction: an UPDATE that must hit exactly one submission in
+the phase it expects, or the commit is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+import duckdb
+import orjson
+
+
+class RequestState(IntEnum):
+    """`requests.state`."""
+
+    PENDING = 0
+    IN_FLIGHT = 1
+    ANSWERED = 2
+    WAITING = 3
+    GIVEN_UP = 4
+    HELD = 5
+
+
+FREE_ATTEMPTS = 10
+"""Tries that cost nothing (expired, cancelled, never executed, too much queued) before a row is held."""
+
+
+class PhaseConflict(Exception):
+    """A submission is not in the phase that a change expects: another process moved it. The commit is rolled back."""
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _advance(
+    con: duckdb.DuckDBPyConnection, submission_id: int, phases: Sequence[str], assignment: str, values: list[Any]
+) -> None:
+    """Move one submission on, if it is in one of `phases`; else raise PhaseConflict."""
+    marks = ", ".join("?" for _ in phases)
+    moved = con.execute(
+        f"UPDATE state.submissions SET {assignment} WHERE submission_id = ? AND phase IN ({marks})"
+        " RETURNING submission_id",
+        [*values, submission_id, *phases],
+    ).fetchall()
+    if len(moved) != 1:
+        raise PhaseConflict(f"submission {submission_id} is not in phase {' or '.join(phases)}")
+
+
+def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> None:
+    """Let the submission's job submit nothing more until `retry`."""
+    con.execute(
+        "UPDATE state.jobs SET held = ? WHERE job_id = (SELECT job_id FROM state.submissions WHERE submission_id = ?)",
+        [because, submission_id],
+    )
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows."""
+
+    environment: str
+    address: str
+    provider: str
+    is_simulated: bool
+    render_id: UUID
+    parts: Mapping[str, str]
+    spec: Mapping[str, Any]
+    protected: bool
+    moved_from: str | None = None
+    changes: str | None = None
+    is_limited: bool = False
+    """Only some of the source's rows were looked at: nothing can be said of the others."""
+
+
+@dataclass(frozen=True)
+class RecordPlan:
+    """What was approved: jobs, the request each row stands on now, and new requests as pending."""
+
+    jobs: tuple[JobRecord, ...]
+    plan_id: str
+    kind: ClassVar[str] = "planned"
+    subject: str = ""
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        for job in self.jobs:
+            job_id = _record_job(con, job)
+            if job.changes is not None:
+                _record_rows(con, job_id, job.changes)
+                if not job.is_limited:
+                    _mark_removed(con, job_id, job.changes, now)
+        return {"plan_id": self.plan_id, "jobs": [job.address for job in self.jobs]}
+
+
+def _record_job(con: duckdb.DuckDBPyConnection, job: JobRecord) -> int:
+    found = con.execute(
+        "SELECT job_id FROM state.jobs WHERE environment = ? AND address IN (?, ?) ORDER BY address = ? DESC LIMIT 1",
+        [job.environment, job.address, job.moved_from or job.address, job.address],
+    ).fetchone()
+    values = [job.provider, job.is_simulated, job.render_id, _json(job.parts), _json(job.spec), job.protected]
+    if found is not None:
+        con.execute(
+            "UPDATE state.jobs SET address = ?, provider = ?, is_simulated = ?, render_id = ?, parts = ?, spec = ?,"
+            " protected = ?, removed_at = NULL WHERE job_id = ?",
+            [job.address, *values, found[0]],
+        )
+        return int(found[0])
+    row = con.execute("SELECT coalesce(max(job_id), 0) + 1 FROM state.jobs").fetchone()
+    assert row is not None
+    con.execute(
+        "INSERT INTO state.jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+        [row[0], job.environment, job.address, *values],
+    )
+    return int(row[0])
+
+
+def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> None:
+    """Replace the rows that moved, drop the forgotten ones, and open requests nobody has asked yet."""
+    con.execute(
+        f"DELETE FROM state.rows USING {changes} c WHERE rows.job_id = ? AND rows.key = c.key AND c.moves", [job_id]
+    )
+    con.execute(
+        f"INSERT INTO state.rows (job_id, key, fingerprint, digest, round)"
+        f" SELECT ?, key, fingerprint, digest, round FROM {changes} WHERE moves AND action <> 'forget'",
+        [job_id],
+    )
+    con.execute(
+        f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
+            SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
+            WHERE moves AND action IN ('submit', 'resubmit')
+              AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
+    )
+
+
+def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, now: datetime) -> None:
+    """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
+    con.execute(
+        f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
+        f" (SELECT key FROM {changes})",
+        [now, job_id],
+    )
+    con.execute(
+        f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
+        f" (SELECT key FROM {changes})",
+        [job_id],
+    )
+
+
+@dataclass(frozen=True)
+class Intend:
+    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on."""
+
+    submission_id: int
+    token: UUID
+    address: str
+    environment: str
+    provider: str
+    endpoint: str
+    model: str
+    fence: int
+    sha256: bytes
+    shard_bytes: int
+    est_tokens: int
+    digests: Sequence[UUID]
+    rounds: Sequence[int]
+    attempts: Sequence[int]
+    body_digests: Sequence[UUID | None]
+    expect: Mapping[str, Any]
+    kind: ClassVar[str] = "intended"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        job = con.execute(
+            "SELECT job_id FROM state.jobs WHERE environment = ? AND address = ?", [self.environment, self.address]
+        ).fetchone()
+        assert job is not None, "a job is recorded before it submits"
+        con.execute(
+            "INSERT INTO state.submissions VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL,"
+            " ?, NULL, NULL, ?)",
+            [
+                self.submission_id,
+                self.token,
+                job[0],
+                self.provider,
+                self.endpoint,
+                self.model,
+                self.fence,
+                self.sha256,
+                self.shard_bytes,
+                len(self.digests),
+                self.est_tokens,
+                now,
+                _json(self.expect),
+            ],
+        )
+        con.execute(
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            " unnest(?::UTINYINT[]), unnest(?::UUID[]), NULL",
+            [
+                self.submission_id,
+                len(self.digests),
+                list(self.digests),
+                list(self.rounds),
+                list(self.attempts),
+                list(self.body_digests),
+            ],
+        )
+        taken = con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
+                    line = a.line, due_at = NULL
+                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
+                  AND q.state IN ({RequestState.PENDING}, {RequestState.WAITING})""",
+            [self.submission_id],
+        ).fetchone()
+        if taken is None or taken[0] != len(self.digests):
+            raise PhaseConflict("a request of this shard is already in flight or answered")
+        return {"submission_id": self.submission_id, "token": str(self.token), "requests": len(self.digests)}
+
+
+@dataclass(frozen=True)
+class AdoptedLine:
+    """One request of a batch that this state did not send; `custom_id` only where the line is not ours."""
+
+    digest: UUID
+    round: int
+    attempt: int
+    custom_id: str | None
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Take over a batch of another state or another tool: its requests are in flight until it is fetched."""
+
+    submission_id: int
+    token: UUID
+    address: str
+    environment: str
+    provider: str
+    endpoint: str
+    model: str
+    fence: int
+    file_id: str
+    batch_id: str
+    remote: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    lines: Sequence[AdoptedLine]
+    kind: ClassVar[str] = "adopted"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        known = con.execute("SELECT count(*) FROM state.submissions WHERE batch_id = ?", [self.batch_id]).fetchone()
+        if known is None or known[0]:
+            raise PhaseConflict(f"batch {self.batch_id} is on record already")
+        con.execute(
+            """INSERT INTO state.submissions SELECT ?, ?, job_id, ?, ?, ?, 'created', ?, NULL, NULL, ?, 0, ?, NULL, ?,
+               ?, ?, ?, NULL, ? FROM state.jobs WHERE environment = ? AND address = ?""",
+            [
+                self.submission_id,
+                self.token,
+                self.provider,
+                self.endpoint,
+                self.model,
+                self.fence,
+                len(self.lines),
+                self.file_id,
+                self.batch_id,
+                _json(self.remote),
+                now,
+                now,
+                _json(self.expect),
+                self.environment,
+                self.address,
+            ],
+        )
+        con.execute(
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
+            [
+                self.submission_id,
+                len(self.lines),
+                [line.digest for line in self.lines],
+                [line.round for line in self.lines],
+                [line.attempt for line in self.lines],
+                [line.custom_id for line in self.lines],
+            ],
+        )
+        con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
+                    line = a.line, due_at = NULL
+                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
+                  AND q.state <> {RequestState.ANSWERED}""",
+            [self.submission_id],
+        )
+        con.execute(
+            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts, submission_id, line)
+                SELECT digest, round, {RequestState.IN_FLIGHT}, 0, 0, submission_id, line FROM state.attempts a
+                WHERE submission_id = ?
+                  AND NOT EXISTS (FROM state.requests q WHERE q.digest = a.digest AND q.round = a.round)""",
+            [self.submission_id],
+        )
+        return {"submission_id": self.submission_id, "batch_id": self.batch_id, "requests": len(self.lines)}
+
+
+@dataclass(frozen=True)
+class Creating:
+    """The file is there and the create is about to be sent. Without this commit no create was ever sent."""
+
+    submission_id: int
+    file_id: str
+    file_created_at: datetime | None
+    address: str
+    kind: ClassVar[str] = "creating"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        _advance(
+            con,
+            self.submission_id,
+            ["intended"],
+            "phase = 'creating', file_id = ?, file_created_at = ?, sent_at = ?",
+            [self.file_id, self.file_created_at, now],
+        )
+        return {"submission_id": self.submission_id, "file_id": self.file_id}
+
+
+@dataclass(frozen=True)
+class Created:
+    """The provider has the batch; `adopted` says that it was found by its metadata after a lost reply."""
+
+    submission_id: int
+    batch_id: str
+    remote: Mapping[str, Any]
+    address: str
+    adopted: bool = False
+    kind: ClassVar[str] = "created"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        _advance(
+            con,
+            self.submission_id,
+            ["creating", "revoking"],
+            "phase = 'created', batch_id = ?, remote = ?",
+            [self.batch_id, _json(self.remote)],
+        )
+        return {"submission_id": self.submission_id, "batch_id": self.batch_id, "adopted": self.adopted}
+
+
+@dataclass(frozen=True)
+class Revoking:
+    """Several looks found no batch: its input file is about to be deleted, so that a late create fails unpaid."""
+
+    submission_id: int
+    kind: ClassVar[str] = "revoking"
+    subject: str = ""
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        _advance(con, self.submission_id, ["creating"], "phase = 'revoking'", [])
+        return {"submission_id": self.submission_id}
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """This submission never happened at the provider: its requests may be asked again, no attempt burnt.
+
+    `phase` is `abandoned` (the create was never sent, or refused) or `absent` (proven so after a lost reply).
+    `due_at` delays the next try; `held_because` holds the job; `counts` adds to the tries that cost nothing.
+    """
+
+    submission_id: int
+    phase: str
+    due_at: datetime | None = None
+    held_because: str | None = None
+    counts: bool = False
+    reason: str = ""
+    kind: ClassVar[str] = "withdrawn"
+    subject: str = ""
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        _advance(
+            con, self.submission_id, ["intended", "creating", "revoking"], "phase = ?, ended_at = ?", [self.phase, now]
+        )
+        con.execute(
+            f"""UPDATE state.requests SET due_at = ?, submission_id = NULL, line = NULL,
+                    state = CASE WHEN free_attempts + ?::UTINYINT >= {FREE_ATTEMPTS} THEN {RequestState.HELD}
+                                 WHEN outcome IS NULL AND ? IS NULL THEN {RequestState.PENDING}
+                                 ELSE {RequestState.WAITING} END,
+                    free_attempts = free_attempts + ?::UTINYINT
+                WHERE submission_id = ? AND state = {RequestState.IN_FLIGHT}""",
+            [self.due_at, self.counts, self.due_at, self.counts, self.submission_id],
+        )
+        if self.held_because is not None:
+            _hold(con, self.submission_id, self.held_because)
+        return {"submission_id": self.submission_id, "phase": self.phase, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A batch as last seen. `ended` moves the submission to its next phase."""
+
+    submission_id: int
+    remote: Mapping[str, Any]
+    ended: bool
+    address: str
+    kind: ClassVar[str] = "observed"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        phase = "ended" if self.ended else "created"
+        _advance(
+            con,
+            self.submission_id,
+            ["created", "ended"],
+            "phase = ?, remote = ?, ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) END",
+            [phase, _json(self.remote), self.ended, now],
+        )
+        return {"submission_id": self.submission_id, "status": self.remote.get("status")}
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """An immutable Parquet file of answers that is already on disk; `path` is relative to the state's folder."""
+
+    file_no: int
+    path: str
+    sha256: bytes
+    size_bytes: int
+    lines: int
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """All lines of an ended batch judged, in one transaction: outcomes, verdicts, and the file of answers.
+
+    `judged` names a relation of the caller's connection, one row for each line of the manifest: line, digest, round,
+    outcome, http, code, finish, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nano_usd, has_line,
+    state, counts, due_at, amendment.
+    """
+
+    submission_id: int
+    judged: str
+    answer_file: AnswerFile | None
+    address: str
+    held_because: str | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    kind: ClassVar[str] = "fetched"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        _advance(con, self.submission_id, ["ended"], "phase = 'fetched'", [])
+        file_no = self.answer_file.file_no if self.answer_file else None
+        con.execute(
+            f"""INSERT INTO state.outcomes SELECT ?, line, outcome, http, code, finish, input_tokens, cached_tokens,
+                    output_tokens, reasoning_tokens, cost_nano_usd, CASE WHEN has_line THEN ?::UINTEGER END
+                FROM {self.judged}""",
+            [self.submission_id, file_no],
+        )
+        con.execute(
+            f"""UPDATE state.requests q SET state = j.state, outcome = j.outcome, due_at = j.due_at,
+                    amendment = j.amendment, attempts = q.attempts + j.counts::UTINYINT,
+                    free_attempts = q.free_attempts + (NOT j.counts)::UTINYINT
+                FROM {self.judged} j WHERE j.digest = q.digest AND j.round = q.round AND q.submission_id = ?""",
+            [self.submission_id],
+        )
+        if self.answer_file is not None:
+            con.execute(
+                "INSERT INTO state.answer_files VALUES (?, ?, ?, ?, ?, NULL)",
+                [
+                    file_no,
+                    self.answer_file.path,
+                    self.answer_file.sha256,
+                    self.answer_file.size_bytes,
+                    self.answer_file.lines,
+                ],
+            )
+        if self.held_because is not None:
+            _hold(con, self.submission_id, self.held_because)
+        return {"submission_id": self.submission_id, "outcomes": dict(self.counts)}
+
+
+@dataclass(frozen=True)
+class HoldJobs:
+    """Submit nothing more for these jobs until `retry`."""
+
+    environment: str
+    addresses: tuple[str, ...]
+    because: str
+    kind: ClassVar[str] = "held"
+
+    @property
+    def subject(self) -> str:
+        return ", ".join(self.addresses)
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        con.execute(
+            "UPDATE state.jobs SET held = ? WHERE environment = ? AND list_contains(?::VARCHAR[], address)",
+            [self.because, self.environment, list(self.addresses)],
+        )
+        return {"because": self.because}
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """Give rows that were given up or held another round, and let their job submit again."""
+
+    environment: str
+    address: str
+    kind: ClassVar[str] = "retried"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        job = con.execute(
+            "UPDATE state.jobs SET held = NULL WHERE environment = ? AND address = ? RETURNING job_id",
+            [self.environment, self.address],
+        ).fetchone()
+        assert job is not None
+        con.execute(
+            f"""CREATE TEMP TABLE reopened AS
+                SELECT r.key, r.digest, (SELECT max(round) FROM state.requests a WHERE a.digest = r.digest) + 1 AS round
+                FROM state.rows r JOIN state.requests q USING (digest, round)
+                WHERE r.job_id = ? AND q.state IN ({RequestState.GIVEN_UP}, {RequestState.HELD})""",
+            [job[0]],
+        )
+        count = con.execute(
+            "UPDATE state.rows r SET round = o.round FROM reopened o WHERE r.job_id = ? AND r.key = o.key", [job[0]]
+        ).fetchone()
+        con.execute(
+            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
+                SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM reopened o
+                WHERE NOT EXISTS (FROM state.requests q WHERE q.digest = o.digest AND q.round = o.round)"""
+        )
+        con.execute("DROP TABLE reopened")
+        return {"rows": count[0] if count else 0}
+
+
+@dataclass(frozen=True)
+class ForgetJobs:
+    """Jobs that left the project: mark them removed, and drop the rows of those that say `on_remove: forget`."""
+
+    environment: str
+    addresses: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    kind: ClassVar[str] = "removed"
+
+    @property
+    def subject(self) -> str:
+        return ", ".join(self.addresses)
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        con.execute(
+            """DELETE FROM state.rows WHERE job_id IN (SELECT job_id FROM state.jobs
+                WHERE environment = ? AND list_contains(?::VARCHAR[], address))""",
+            [self.environment, list(self.forgotten)],
+        )
+        con.execute(
+            "UPDATE state.jobs SET removed_at = ? WHERE environment = ? AND list_contains(?::VARCHAR[], address)",
+            [now, self.environment, list(self.addresses)],
+        )
+        return {"forgotten": list(self.forgotten)}

@@ -1,0 +1,188 @@
+"""The state of a project: reads, and commits that are one transaction each.
+
+`StateReader` cannot write. `StateStore.commit` performs one named change (see changes.py) under the lease's fence,
+raises the serial by one and records an event: there is no other way to write.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import orjson
+
+from batchops.diagnostics import Leased, error
+from batchops.store import migrations
+from batchops.store.connection import attached, open_memory
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Change(Protocol):
+    """A named change of the state, carried out inside one transaction on tables in `state.`."""
+
+    @property
+    def kind(self) -> str:
+        """The word for the event."""
+
+    @property
+    def subject(self) -> str:
+        """What changed: a job's address, a submission, or empty text."""
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any] | None:
+        """Write; returns the event's detail."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which state this is: `lineage` is set once, `serial` goes up by one with each commit."""
+
+    lineage: str | None
+    serial: int
+
+
+class StateReader:
+    """Reads the state file in short visits."""
+
+    def __init__(self, path: Path, *, clock: Clock = utc_now) -> None:
+        self.path = path
+        self.clock = clock
+
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @contextmanager
+    def reading(self, con: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with the tables under `state.`, for the length of the block; writers wait meanwhile.
+
+        Give `con` to have the state beside the tables of a connection of yours. A state that does not exist yet
+        reads as empty tables.
+        """
+        own = open_memory() if con is None else None
+        target = own or con
+        assert target is not None
+        try:
+            if self.exists:
+                with attached(target, self.path, read_only=True):
+                    yield target
+            else:
+                with _empty_state(target):
+                    yield target
+        finally:
+            if own is not None:
+                own.close()
+
+    def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+        """All rows of a query over `state.*`, as dictionaries. For small answers."""
+        with self.reading() as con:
+            result = con.execute(sql, parameters or [])
+            names = [column[0] for column in result.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def identity(self) -> Identity:
+        found = self.rows("SELECT lineage, serial FROM state.meta")
+        return Identity(str(found[0]["lineage"]), found[0]["serial"]) if found else Identity(None, 0)
+
+
+@contextmanager
+def _empty_state(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    con.execute("ATTACH ':memory:' AS state")
+    before = con.execute("SELECT current_database()").fetchone()
+    assert before is not None
+    con.execute("USE state")
+    con.execute(migrations.schema_sql())
+    con.execute(f'USE "{before[0]}"')
+    try:
+        yield
+    finally:
+        con.execute("DETACH state")
+
+
+class StateStore(StateReader):
+    """Reads and writes; every commit happens under the lease whose `fence` it was opened with."""
+
+    def __init__(self, path: Path, *, fence: int, clock: Clock = utc_now) -> None:
+        super().__init__(path, clock=clock)
+        self.fence = fence
+
+    def commit(self, change: Change, con: duckdb.DuckDBPyConnection | None = None) -> int:
+        """Perform `change` in one transaction; returns the new serial. Waits as long as a reader has the file.
+
+        Give `con` when the change reads relations of a connection of yours. Raises Leased when the fence has moved.
+        """
+        own = open_memory() if con is None else None
+        target = own or con
+        assert target is not None
+        try:
+            with attached(target, self.path, read_only=False, patience_seconds=None):
+                target.execute("BEGIN")
+                try:
+                    serial = self._perform(target, change)
+                except BaseException:
+                    target.execute("ROLLBACK")
+                    raise
+                target.execute("COMMIT")
+                return serial
+        finally:
+            if own is not None:
+                own.close()
+
+    def _perform(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
+        now = self.clock()
+        held = con.execute("SELECT fence FROM state.lease").fetchone()
+        if held is None or held[0] != self.fence:
+            raise Leased(
+                error(
+                    "lease_lost",
+                    "The lease was taken by somebody else.",
+                    "Nothing more is written by this process. What it had submitted is recorded, and is fetched by the"
+                    " next apply.",
+                )
+            )
+        detail = change.perform(con, now)
+        row = con.execute("UPDATE state.meta SET serial = serial + 1 RETURNING serial").fetchone()
+        assert row is not None
+        con.execute(
+            "INSERT INTO state.events VALUES (?, ?, ?, ?, ?, ?)",
+            [row[0], now, self.fence, change.kind, change.subject, orjson.dumps(detail or {}).decode()],
+        )
+        return int(row[0])
+
+
+def ensure_state(path: Path, *, project: str, clock: Clock = utc_now) -> tuple[str, ...]:
+    """Create the state file, or migrate it; only under the lease's lock. Returns the migration steps taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    con = open_memory()
+    try:
+        is_new = not path.exists()
+        if is_new:
+            _create(con, path, project, clock)
+            return ()
+        with attached(con, path, read_only=False, patience_seconds=None):
+            return migrations.migrate(con)
+    finally:
+        con.close()
+
+
+def _create(con: duckdb.DuckDBPyConnection, path: Path, project: str, clock: Clock) -> None:
+    """Build the file under another name first: a kill in between leaves no half-made state."""
+    fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
+    with attached(con, fresh, read_only=False):
+        migrations.create(con, lineage=uuid.uuid4(), project=project, now=clock())
+        con.execute("CHECKPOINT state")
+    fresh.rename(path)
