@@ -61,13 +61,13 @@ def command(
 
     scope = scope_of(invocation, limit, replace)
     with open_project(invocation.root, invocation.loaded) as project:
-        plan = make_plan(project, scope, offline=offline, samples=samples)
+        plan = make_plan(project, scope, offline=offline, samples=samples, out=out and out.absolute())
     refused = refusals(
         plan, cost_over, allow_unknown_cost=allow_unknown_cost, allow_protected=frozenset(allow_protected)
     )
     show_plan(changed(plan, diagnostics=(*plan.diagnostics, *refused)), invocation, form)
     if out is not None:
-        _save(plan, out, invocation)
+        invocation.note(f"Saved. To apply exactly this:\n  batchops apply {out}")
     if refused:
         return ExitCode.REFUSED
     return ExitCode.CHANGES if detailed_exitcode and plan.has_changes else ExitCode.DONE
@@ -88,10 +88,3 @@ def show_plan(plan: Plan, invocation: Invocation, form: str | None) -> None:
 
         color = invocation.colors(sys.stdout)
         invocation.out(render_plan(plan, color=color, width=invocation.width(), verbose=invocation.verbose))
-
-
-def _save(plan: Plan, path: Path, invocation: Invocation) -> None:
-    from batchops.plan.document import plan_document, write_plan_document  # noqa: PLC0415
-
-    write_plan_document(plan_document(plan), path)
-    invocation.note(f"Saved. To apply exactly this:\n  batchops apply {path}")
