@@ -71,7 +71,7 @@ class Verdict:
     rule: str
 
 
-def verdict(  # noqa: PLR0913  one try, whole: each part has its own name
+def verdict(
     retry: Retry,
     outcome: Outcome,
     *,

@@ -264,7 +264,7 @@ def _backpressure(run: Run, intent: Intend, problem: Throttled) -> timedelta:
         "SELECT coalesce(max(free_attempts), 0) AS tries FROM state.requests WHERE submission_id = ?",
         [intent.submission_id],
     )
-    return BACKPRESSURE * min(2 ** int(rows[0]["tries"]), 16)
+    return BACKPRESSURE * min(1 << int(rows[0]["tries"]), 16)
 
 
 def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
