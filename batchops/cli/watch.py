@@ -50,7 +50,7 @@ def command(invocation: Invocation, *, applies: bool) -> int:
     """
     printer = printer_of(invocation)
     try:
-        with stoppable(invocation) as (stop, _):
+        with stoppable(invocation, saying="Stopped watching.") as (stop, _):
             Watch(invocation, printer, stop, applies=applies).run()
     finally:
         printer.close()
@@ -68,6 +68,7 @@ class Watch:
         self._project: Project | None = None
         self._jobs: tuple[Job, ...] = ()
         self._is_busy = False
+        self._told: tuple[Diagnostic, ...] = ()
         self._ended: frozenset[str | None] = frozenset()
         self._pause = Pause(invocation.loaded.settings.poll)
 
@@ -132,7 +133,9 @@ class Watch:
         if scope is None:
             return
         if changed:
-            self._invocation.note(f"{time.strftime('%H:%M:%S')} changed: {_names(changed)}")
+            known = {path for job in jobs for path in job.paths}
+            here = [str(path) for path in changed if str(path) in known or (project.root / path).exists()]
+            self._invocation.note(f"{time.strftime('%H:%M:%S')} changed: {_names(here)}")
         if self._applies:
             self._converge(project, scope)
         else:
@@ -222,9 +225,12 @@ class Watch:
             self._plan(project, scope_of(self._invocation, None, ()))
         self._ended = ended
 
-    def _tell(self, diagnostics: Sequence[Diagnostic]) -> None:
-        for found in diagnostics:
-            self._printer(DiagnosticFound(found))
+    def _tell(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        """Say what is wrong, once: a save that changes nothing about it is no news."""
+        if diagnostics != self._told:
+            for found in diagnostics:
+                self._printer(DiagnosticFound(found))
+        self._told = diagnostics
 
 
 class Pause:
@@ -263,6 +269,6 @@ def _relative(path: str, root: Path) -> PurePosixPath:
     return PurePosixPath(Path(path).relative_to(root).as_posix())
 
 
-def _names(changed: frozenset[PurePosixPath]) -> str:
-    names = sorted(map(str, changed))
+def _names(paths: Sequence[str]) -> str:
+    names = sorted(paths)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
