@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,7 @@ def command(invocation: Invocation) -> int:
         invocation.out(render_json(diagnostics))
     else:
         if diagnostics:
-            invocation.note(render_text(diagnostics, color=invocation.colors(click.get_text_stream("stderr"))))
+            invocation.note(render_text(diagnostics, color=invocation.colors(sys.stderr)))
         if not errors:
             invocation.out(_success(loaded.jobs, len(diagnostics)))
     return ExitCode.ERROR if errors else ExitCode.DONE
@@ -44,7 +46,7 @@ BUILT_IN = ("openai", "local")
 
 def _check_bindings(root: Path, jobs: tuple[Job, ...]) -> tuple[Diagnostic, ...]:
     """What only the query engine can tell. Without a job to bind it is not even imported."""
-    if not jobs:
+    if not jobs or importlib.util.find_spec("batchops.request.check") is None:
         return ()
     from batchops.request.check import check_jobs  # noqa: PLC0415  it imports duckdb
 
