@@ -5,7 +5,6 @@ The lowest floor: it imports nothing of ours. A diagnostic is data; `views` prin
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
@@ -95,6 +94,8 @@ def warning(code: str, summary: str, detail: str = "", *, address: str | None = 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """`' Did you mean "backoff"?'` for the nearest choice, or an empty text."""
+    import difflib  # noqa: PLC0415  10 ms that only a mistake costs
+
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f' Did you mean "{near[0]}"?' if near else ""
 

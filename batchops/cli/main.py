@@ -1,23 +1,25 @@
 """The entry point: verbs load on first use, and every command ends in one of three ways.
 
 Expected failures print their diagnostics and no traceback; an interruption exits 130; anything else is a bug, and its
-traceback goes to a log file whose path is printed.
+traceback goes to a log file whose path is printed. With --json every ending is JSON on stdout.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
+import itertools
+import os
 import sys
-import tempfile
-import traceback
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from batchops import __version__
 from batchops.cli.options import Invocation, shared_options
-from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
+from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, UsageProblem, did_you_mean, error
 
 VERBS = {
     "init": "Scaffold a project that plans and applies at once.",
@@ -43,8 +45,12 @@ VERBS = {
 }
 """Every verb and its one line; the code of verb `x` is `batchops.cli.x:command`, loaded when it is used."""
 
+_COMPLETE = "_BATCHOPS_COMPLETE"
+
 
 class LazyGroup(click.Group):
+    """A group that knows its verbs by name and imports one when it is run: help and completion import none."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
@@ -54,9 +60,21 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"batchops.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            detail = f'"{args[0]}" is not a verb.{did_you_mean(args[0], VERBS)} `batchops --help` lists them.'
+            raise UsageProblem(error("unknown_verb", "Unknown verb.", detail))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        verbs = [CompletionItem(verb, help=line) for verb, line in VERBS.items() if verb.startswith(incomplete)]
+        return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,42 +84,105 @@ def batchops(invocation: Invocation) -> None:
     """Infrastructure as code for LLM batch jobs."""
 
 
-def run(argv: list[str] | None = None) -> int:
+def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code. A verb returns its exit code, or None for 0."""
-    arguments = sys.argv[1:] if argv is None else argv
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if instruction := os.environ.get(_COMPLETE):
+        return shell_complete(batchops, {}, "batchops", _COMPLETE, instruction)
     try:
-        code: Any = batchops.main(args=arguments, prog_name="batchops", standalone_mode=False)
-    except BatchopsError as problem:
-        _show(problem, as_json="--json" in arguments)
-        return problem.exit_code
-    except click.ClickException as problem:
-        _show(UsageProblem(error("usage", "Usage error.", problem.format_message())), as_json="--json" in arguments)
-        return ExitCode.USAGE
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted. Everything submitted is recorded; the same command goes on from here.", err=True)
-        return ExitCode.INTERRUPTED
+        code = _run(arguments)
+        sys.stdout.flush()
     except BrokenPipeError:
-        return ExitCode.DONE
+        return _leave_quietly()
+    except OSError as problem:
+        if problem.errno != errno.EPIPE:
+            raise
+        return _leave_quietly()
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = _wants_json(arguments)
+    try:
+        return _invoke(arguments)
+    except BatchopsError as problem:
+        return _end(problem, as_json=as_json)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.ctx.get_help(), err=True)
+        return ExitCode.USAGE
+    except click.ClickException as problem:
+        return _end(UsageProblem(_usage(problem)), as_json=as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _interrupted(as_json=as_json)
+    except BrokenPipeError:
+        raise
     except Exception:
-        return _bug(arguments)
+        return _bug(arguments, as_json=as_json)
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        with batchops.make_context("batchops", list(arguments)) as context:
+            code: Any = batchops.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     return int(code or 0)
 
 
-def _show(problem: BatchopsError, *, as_json: bool) -> None:
-    from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether stdout is JSON alone, known before the arguments are understood: a usage error is JSON too."""
+    pairs = itertools.pairwise(arguments)
+    return "--json" in arguments or "--format=json" in arguments or ("--format", "json") in pairs
+
+
+def _usage(problem: click.ClickException) -> Diagnostic:
+    """What click found wrong with the command line, in our words where it has a name."""
+    if isinstance(problem, click.NoSuchOption):
+        verb = problem.ctx.command_path if problem.ctx else "batchops"
+        known = [name for parameter in problem.ctx.command.params for name in parameter.opts] if problem.ctx else []
+        hint = did_you_mean(problem.option_name, known)
+        detail = f'"{problem.option_name}" is not an option of `{verb}`.{hint} `{verb} --help` lists them.'
+        return error("unknown_option", "Unknown option.", detail)
+    return error("usage", "Usage error.", problem.format_message())
+
+
+def _end(problem: BatchopsError, *, as_json: bool) -> int:
+    from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415  `--help` does not need it
 
     if as_json:
-        click.echo(render_json(problem.diagnostics))
+        click.echo(render_json(problem.diagnostics, valid=False))
     else:
-        click.echo(render_text(problem.diagnostics, color=sys.stderr.isatty()), err=True)
+        sys.stdout.flush()
+        color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and "--no-color" not in sys.argv
+        click.echo(render_text(problem.diagnostics, color=color), err=True, color=True)
+    return problem.exit_code
 
 
-def _bug(arguments: list[str]) -> int:
+def _interrupted(*, as_json: bool) -> int:
+    detail = "Everything submitted is recorded; the same command goes on from here."
+    if as_json:
+        _end(BatchopsError(error("interrupted", "Interrupted.", detail)), as_json=True)
+    else:
+        click.echo(f"Interrupted. {detail}", err=True)
+    return ExitCode.INTERRUPTED
+
+
+def _bug(arguments: list[str], *, as_json: bool) -> int:
+    import tempfile  # noqa: PLC0415  no command but this one needs it
+    import traceback  # noqa: PLC0415
+
     with tempfile.NamedTemporaryFile("w", prefix="batchops-bug-", suffix=".log", delete=False) as log:
         log.write(f"batchops {__version__}, Python {sys.version}\n{arguments!r}\n\n{traceback.format_exc()}")
-    click.echo(
-        f"This is a bug in batchops {__version__}, not in your project. Nothing that was submitted is lost.\n"
-        f"  The traceback is in {Path(log.name)}",
-        err=True,
-    )
+    summary = f"This is a bug in batchops {__version__}, not in your project."
+    detail = "Nothing that was submitted is lost."
+    if as_json:
+        _end(BatchopsError(error("bug", summary, f"{detail} The traceback is in {log.name}.")), as_json=True)
+    else:
+        click.echo(f"{summary} {detail}\n  The traceback is in {log.name}", err=True)
     return ExitCode.ERROR
+
+
+def _leave_quietly() -> int:
+    """The reader of stdout has gone: nothing is left to say, and Python's last flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.DONE

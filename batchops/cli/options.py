@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -23,9 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the shared flags said. `root` and `settings` are found on first use, so `--help` pays for neither."""
+    """What the shared flags said. `root` and `loaded` are found on first use, so `--help` pays for neither."""
 
-    directory: Path = field(default_factory=Path)
+    directory: Path = field(default_factory=Path.cwd)
     env: str | None = None
     json: bool = False
     no_color: bool = False
@@ -35,10 +37,12 @@ class Invocation:
 
     @functools.cached_property
     def root(self) -> Path:
-        """The project root: the nearest folder upwards with batchops.toml, [tool.batchops] or jobs/."""
-        from batchops.settings import find_root  # noqa: PLC0415
+        """The project root, where the process is from now on: every path anywhere is relative to it."""
+        from batchops.settings import find_root  # noqa: PLC0415  pydantic is paid for by the verbs that need it
 
-        return find_root(self.directory)
+        root = find_root(self.directory)
+        os.chdir(root)
+        return root
 
     @functools.cached_property
     def loaded(self) -> LoadedSettings:
@@ -49,38 +53,60 @@ class Invocation:
 
     @property
     def environment(self) -> str:
-        return self.env or "default"
+        """The slice of state that this command works on."""
+        return self.loaded.environment
 
     def colors(self, stream: Any) -> bool:
         """Whether to colour what goes to `stream`: only a terminal, never with NO_COLOR or --no-color."""
         return not self.no_color and not os.environ.get("NO_COLOR") and bool(stream.isatty())
 
-    def out(self, text: str) -> None:
+    def width(self) -> int:
+        """How many columns a line may take."""
+        return shutil.get_terminal_size((100, 24)).columns
+
+    def out(self, text: str, *, file: TextIO | None = None) -> None:
         """Print the answer of the verb."""
-        click.echo(text, file=sys.stdout)
+        click.echo(text, file=file or sys.stdout, color=True)
 
     def note(self, text: str) -> None:
         """Print progress or advice: to stderr, where it disturbs no pipe."""
-        click.echo(text, file=sys.stderr)
+        click.echo(text, file=sys.stderr, color=True)
 
 
-def _shared(command: F) -> F:
-    decorators = [
-        click.option("-C", "directory", type=click.Path(path_type=Path), default=None, help="Start in this folder."),
-        click.option("--env", default=None, metavar="NAME", help="The environment: a separate slice of state."),
-        click.option("--no-color", is_flag=True, help="Plain text (also NO_COLOR)."),
-        click.option("-v", "--verbose", count=True, help="Say more; twice for everything."),
-    ]
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
+def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """The callback of an option that takes `100ms 2s 5m 24h`, as everywhere else."""
+    if value is None:
+        return None
+    from batchops.units import parse_duration  # noqa: PLC0415
+
+    try:
+        return parse_duration(value)
+    except ValueError as problem:
+        raise click.BadParameter(f"{problem}.", ctx, parameter) from problem
+
+
+_SHARED = (
+    click.option("-C", "directory", type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
+                 help="Start in this folder."),
+    click.option("--env", default=None, metavar="NAME", help="The environment: a separate slice of state."),
+    click.option("--no-color", is_flag=True, help="Plain text (also NO_COLOR)."),
+    click.option("-v", "--verbose", count=True, help="Say more; twice for everything."),
+)  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout, errors too.")
+_SELECT = click.option(
+    "--select", multiple=True, metavar="SEL", help="Only these jobs: name, glob, tag:x, path:…, state:modified."
+)
+_EXCLUDE = click.option("--exclude", multiple=True, metavar="SEL", help="All but these jobs.")
+_SHARED_NAMES = ("directory", "env", "no_color", "verbose", "as_json", "select", "exclude")
 
 
 def _merge(ctx: click.Context, given: dict[str, Any]) -> Invocation:
+    """What was said after the verb over what was said before it."""
     before = ctx.find_object(Invocation) or Invocation()
+    directory = given.get("directory")
     return replace(
         before,
-        directory=given.get("directory") or before.directory,
+        directory=directory.absolute() if directory else before.directory,
         env=given.get("env") or before.env,
         json=bool(given.get("as_json")) or before.json,
         no_color=bool(given.get("no_color")) or before.no_color,
@@ -88,14 +114,6 @@ def _merge(ctx: click.Context, given: dict[str, Any]) -> Invocation:
         select=given.get("select") or before.select,
         exclude=given.get("exclude") or before.exclude,
     )
-
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="JSON alone on stdout, errors too.")
-_SELECT = click.option(
-    "--select", multiple=True, metavar="SEL", help="Only these jobs: name, glob, tag:x, path:…, state:modified."
-)
-_EXCLUDE = click.option("--exclude", multiple=True, metavar="SEL", help="All but these jobs.")
-_SHARED_NAMES = ("directory", "env", "no_color", "verbose", "as_json", "select", "exclude")
 
 
 def shared_options(*, json: bool = False, select: bool = False) -> Callable[[F], F]:
@@ -109,11 +127,9 @@ def shared_options(*, json: bool = False, select: bool = False) -> Callable[[F],
             ctx.obj = _merge(ctx, given)
             return function(ctx.obj, *args, **kwargs)
 
-        command: Any = _shared(wrapper)
-        if json:
-            command = _JSON(command)
-        if select:
-            command = _SELECT(_EXCLUDE(command))
+        command: Any = wrapper
+        for option in reversed((*_SHARED, *([_JSON] if json else []), *([_SELECT, _EXCLUDE] if select else []))):
+            command = option(command)
         return command  # type: ignore[no-any-return]  # click decorators keep the callable
 
     return decorate

@@ -99,7 +99,7 @@ class Convergence:
 
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
-        records = tuple(job_record(self.project, wanted) for wanted in gathered.jobs)
+        records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
@@ -150,8 +150,10 @@ class Convergence:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
         deadline = _deadline(timeout)
         self.record(gathered, plan)
-        gathered.classify()
-        self.submit(gathered)
+        for _ in range(2):  # once more where a create was lost and its batch is proven absent
+            gathered.classify()
+            if self.submit(gathered) or self.run.is_stopping or self._has_errors():
+                break
         interval = self._first_interval()
         while wait and not self.run.is_stopping and not self._has_errors():
             gathered.classify()

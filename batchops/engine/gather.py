@@ -135,7 +135,8 @@ _NO_DIFF = DiffJob(0, {}, False, None, False, False, None)
 
 
 def _compiled(jobs: Sequence[Job]) -> list[CompiledRequest]:
-    requests, problems = [], []
+    requests: list[CompiledRequest] = []
+    problems: list[Diagnostic] = []
     for job in jobs:
         try:
             requests.append(compile_request(job))
@@ -150,7 +151,8 @@ def _load_sources(
     project: Project, jobs: Sequence[Job], requests: Sequence[CompiledRequest], folder: Path, limit: int | None
 ) -> list[SourceTable]:
     con = open_work(folder / "desired.duckdb", project.root)
-    tables, problems = [], []
+    tables: list[SourceTable] = []
+    problems: list[Diagnostic] = []
     try:
         for number, (job, request) in enumerate(zip(jobs, requests, strict=True)):
             try:
@@ -241,7 +243,7 @@ def _removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tupl
     return tuple(job for address, job in recorded.items() if address not in declared | moved)
 
 
-def job_record(project: Project, wanted: WantedJob, *, with_rows: bool = True) -> JobRecord:
+def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobRecord:
     """The job as `RecordPlan` writes it: enough to show, and to render again, what was applied."""
     spec = wanted.job.spec
     return JobRecord(
@@ -254,7 +256,8 @@ def job_record(project: Project, wanted: WantedJob, *, with_rows: bool = True) -
         spec=recorded_spec(wanted),
         protected=spec.lifecycle.protect or bool(wanted.diff.recorded and wanted.diff.recorded.is_protected),
         moved_from=spec.moved_from,
-        changes=wanted.changes if with_rows else None,
+        changes=wanted.changes,
+        is_limited=is_limited,
     )
 
 

@@ -42,7 +42,9 @@ def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int)
     project = gathered.project
     identity = project.reader.identity()
     batches = _batches_by_job(sightings)
-    jobs = [_job_plan(gathered, wanted, batches.pop(wanted.address, {}), samples) for wanted in gathered.jobs]
+    jobs: list[JobPlan | None] = [
+        _job_plan(gathered, wanted, batches.pop(wanted.address, {}), samples) for wanted in gathered.jobs
+    ]
     removed = {job.address: job for job in gathered.removed}
     for address in sorted(set(batches) | set(removed)):
         jobs.append(_removed_plan(project, address, removed.get(address), batches.get(address, {}), sightings))

@@ -136,8 +136,8 @@ def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, in
     except ProviderRefusal as problem:
         _withdraw(run, wanted, intent, problem, done)
         return
-    except Uncertain as problem:
-        if not _settle_unknown(run, wanted, intent, remote_file, created_at, problem):
+    except Uncertain:
+        if not _settle_unknown(run, wanted, intent, remote_file, created_at):
             done.is_cut_short = True
             return
     else:
@@ -188,7 +188,6 @@ def _settle_unknown(
     intent: Intend,
     remote_file: RemoteFile,
     created_at: datetime | None,
-    problem: Uncertain,
 ) -> bool:
     """The reply to a create was lost: find out now what became of it. True when a batch was found."""
     found = Submission(
@@ -220,8 +219,20 @@ def _settle_unknown(
     batch_id = rows[0]["batch_id"]
     if batch_id is None:
         return False
-    run.emit(BatchCreated(job=wanted.address, batch_id=batch_id, provider=found.provider, requests=len(intent.digests)))
+    _announce(run, wanted, intent, batch_id)
     return True
+
+
+def _announce(run: Run, wanted: WantedJob, intent: Intend, batch_id: str) -> None:
+    run.emit(
+        BatchCreated(
+            address=wanted.address,
+            batch_id=batch_id,
+            rows=len(intent.digests),
+            provider=intent.provider,
+            is_simulated=wanted.diff.is_simulated,
+        )
+    )
 
 
 def _withdraw(run: Run, wanted: WantedJob, intent: Intend, problem: ProviderError, done: Submitted) -> None:
@@ -253,7 +264,7 @@ def _backpressure(run: Run, intent: Intend, problem: Throttled) -> timedelta:
         "SELECT coalesce(max(free_attempts), 0) AS tries FROM state.requests WHERE submission_id = ?",
         [intent.submission_id],
     )
-    return min(BACKPRESSURE * 2 ** rows[0]["tries"], BACKPRESSURE * 16)
+    return BACKPRESSURE * min(1 << int(rows[0]["tries"]), 16)
 
 
 def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:

@@ -1,5 +1,6 @@
-"""What a plan will cost, how many batches it takes, and in how many waves. Tokens are estimated; money is at batch price.
+"""What a plan will cost, how many batches it takes, and in how many waves.
 
+Tokens are estimates; money is at batch prices.
 Nothing is made up: a model without a known price, or an answer without a cap, leaves its bound unknown (None).
 """
 

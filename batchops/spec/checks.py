@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from batchops.diagnostics import error, warning
+from batchops.spec.document import Path
 from batchops.spec.job import FileText, JobSpec, Message, Outcome, Rule, Template
 from batchops.spec.params import ENDPOINTS, Finding, check_model, check_params
-from batchops.spec.yaml import Path
 
 Check = Callable[[JobSpec], Iterator[Finding]]
 

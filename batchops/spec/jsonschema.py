@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
-from batchops.spec.yaml import Path
+from batchops.spec.document import Path
 
 _DOCUMENTED: Final = (
     "type properties required additionalProperties items enum const anyOf $ref $defs definitions description title "
@@ -47,6 +47,8 @@ class Problem:
     path: Path
     why: str
     is_error: bool = True
+    at_key: bool = False
+    """Whether the last step of the path is the word that is wrong, and not what stands there."""
 
     @property
     def pointer(self) -> str:
@@ -158,11 +160,12 @@ def resolve(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any] | None
 def _node_problems(path: Path, node: Mapping[str, Any], *, is_root: bool, fine_tuned: bool) -> Iterator[Problem]:
     for word in node:
         if word in _REFUSED:
-            yield Problem((*path, word), f"{word} is refused; {_REFUSED[word]}")
+            yield Problem((*path, word), f"{word} is refused; {_REFUSED[word]}", at_key=True)
         elif fine_tuned and word in _FINE_TUNED:
-            yield Problem((*path, word), f"fine-tuned models refuse {word}")
+            yield Problem((*path, word), f"fine-tuned models refuse {word}", at_key=True)
         elif word not in _KNOWN:
-            yield Problem((*path, word), f"{word} is not in the documented subset and may be refused", is_error=False)
+            why = f"{word} is not in the documented subset and may be refused"
+            yield Problem((*path, word), why, is_error=False, at_key=True)
     if not is_root and not node.keys() & {"type", "anyOf", "$ref", "enum", "const", "oneOf", "allOf"}:
         yield Problem(path, "it needs a type, anyOf, enum, const or $ref")
     if "$ref" in node and len(node.keys() - {"$defs", "definitions", "$schema"}) > 1:

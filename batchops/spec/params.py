@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from batchops.diagnostics import Diagnostic, error, warning
+from batchops.spec.document import Path
 from batchops.spec.job import Endpoint, JobSpec
 from batchops.spec.models import endpoints_of, is_known_chat, is_reasoning, why_not_batchable
-from batchops.spec.yaml import Path
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from batchops.diagnostics import Diagnostic, Location, did_you_mean, error
+from batchops.spec.document import Document, Path
 from batchops.spec.job import JobSpec
-from batchops.spec.yaml import Document, Path
 
 _EXPECTED = {
     "string_type": "text",

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 from batchops.diagnostics import Diagnostic, Location, Position, error, warning
+from batchops.spec.document import Document, Path
 from batchops.spec.jsonschema import Problem, check, lint, strictify
-from batchops.spec.yaml import Document, Path, parse, split_lines
+from batchops.spec.yaml import parse, split_lines
 
 _MOST: Final = 25
 """So many problems of one schema are listed; the rest follows from the fix."""
@@ -26,11 +27,13 @@ class WrittenSchema:
     document: Document | None = None
     text: str = ""
 
-    def place(self, diagnostic: Diagnostic, path: Path) -> Diagnostic:
+    def place(self, diagnostic: Diagnostic, problem: Problem) -> Diagnostic:
+        """The diagnostic where the problem is written."""
         document = self.document or _positions(self.text, self.filename)
         if document is None:
             return diagnostic.at(Location(self.filename, Position(1, 1)))
-        location = document.location((*self.path, *path))
+        path = (*self.path, *problem.path)
+        location = document.key_location(path) if problem.at_key else document.location(path)
         return diagnostic.at(location, document.snippet(location))
 
 
@@ -62,7 +65,7 @@ def check_schema(schema: WrittenSchema, *, strict: bool, fine_tuned: bool) -> It
     """Whether it is a JSON Schema, and with `strict` whether structured outputs take it; the first carries the fix."""
     if (wrong := check(schema.tree)) is not None:
         detail = f"{wrong.pointer}: {wrong.why}."
-        yield schema.place(error("schema_invalid", "Not a JSON Schema.", detail), wrong.path)
+        yield schema.place(error("schema_invalid", "Not a JSON Schema.", detail), wrong)
         return
     problems = lint(schema.tree, fine_tuned=fine_tuned) if strict else ()
     errors = [problem for problem in problems if problem.is_error]
@@ -71,7 +74,7 @@ def check_schema(schema: WrittenSchema, *, strict: bool, fine_tuned: bool) -> It
     for problem in problems:
         if not problem.is_error:
             found = warning("schema_keyword", "The schema may be refused.", f"{problem.pointer}: {problem.why}.")
-            yield schema.place(found, problem.path)
+            yield schema.place(found, problem)
 
 
 def _not_strict(schema: WrittenSchema, problem: Problem, count: int) -> Diagnostic:
@@ -80,7 +83,7 @@ def _not_strict(schema: WrittenSchema, problem: Problem, count: int) -> Diagnost
         detail += f" It is the first of {count} such places."
     fixes = [json.dumps(strictify(schema.tree), indent=2, ensure_ascii=False)] if count else []
     found = error("schema_not_strict", "The schema is not in the strict subset.", detail, fixes=fixes)
-    return schema.place(found, problem.path)
+    return schema.place(found, problem)
 
 
 def _from_yaml(text: str, filename: str) -> WrittenSchema:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -25,14 +25,12 @@ from ruamel.yaml.events import (
 )
 
 from batchops.diagnostics import Diagnostic, Location, Position, error
-
-Path: TypeAlias = tuple[str | int, ...]
+from batchops.spec.document import MAX_DEPTH, Document, Expansion, Node, Unreadable, too_much
 
 MAX_BYTES: Final = 4_000_000
-MAX_DEPTH: Final = 60
-MAX_NODES: Final = 50_000
 _MAX_DIGITS: Final = 400
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
@@ -49,80 +47,26 @@ _HINTS = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class Node:
-    """A value as written. `kind` is scalar, sequence or mapping; `style` is ruamel's: None, ', ", | or >, or flow."""
-
-    kind: str
-    start: Position
-    end: Position
-    value: Any = None
-    style: str | None = None
-    items: list[Node] = field(default_factory=list)
-    entries: list[tuple[Node, Node]] = field(default_factory=list)
-    is_alias: bool = False
-
-
-@dataclass(frozen=True)
-class Document:
-    """One YAML document: `tree` of plain values, and where each path of it is written.
-
-    `values` and `keys` are complete: what comes from an alias or a merge key is found where it really stands.
-    `texts` says, for texts written line by line, where their first character stands.
-    """
-
-    filename: str
-    tree: Any
-    root: Node
-    values: Mapping[Path, Location]
-    keys: Mapping[Path, Location]
-    texts: Mapping[Path, Location]
-    lines: tuple[str, ...]
-    damaged: frozenset[Position] = frozenset()
-    """Where values begin that could not be read in full: what follows from them is no news."""
-
-    def location(self, path: Path) -> Location:
-        """Where the value of `path`, or the nearest part above it, is written."""
-        return next(self.values[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.values)
-
-    def key_location(self, path: Path) -> Location:
-        """Where the key of `path` is written; the value's place for list entries."""
-        return self.keys.get(path) or self.location(path)
-
-    def snippet(self, location: Location) -> str | None:
-        """The source line at `location`."""
-        number = location.start.line
-        return self.lines[number - 1] if 1 <= number <= len(self.lines) else None
-
-
 @dataclass(frozen=True)
 class Parsed:
-    """Every readable document of a file, and what is wrong with the text."""
+    """Every readable document of a file in order, and what is wrong with the text."""
 
     documents: tuple[Document, ...]
     diagnostics: tuple[Diagnostic, ...]
     lines: tuple[str, ...] = ()
 
 
-class _Stop(Exception):
-    """The rest of the file cannot be read; carries its diagnostic."""
-
-    def __init__(self, diagnostic: Diagnostic) -> None:
-        super().__init__(diagnostic.summary)
-        self.diagnostic = diagnostic
-
-
 def parse(data: bytes | str, filename: str) -> Parsed:
     """Read every document of a YAML text. Never raises for what the text says."""
     try:
         text = _decode(data, filename)
-    except _Stop as stop:
+    except Unreadable as stop:
         return Parsed((), (stop.diagnostic,))
     reader = _Reader(text, filename)
     documents: list[Document] = []
     try:
         documents.extend(reader.documents())
-    except _Stop as stop:
+    except Unreadable as stop:
         reader.diagnostics.append(stop.diagnostic)
         documents = reader.finished
     return Parsed(tuple(documents), tuple(map(reader.with_snippet, reader.diagnostics)), reader.lines)
@@ -135,7 +79,9 @@ def split_lines(text: str) -> tuple[str, ...]:
 
 def _decode(data: bytes | str, filename: str) -> str:
     if len(data) > MAX_BYTES:
-        raise _Stop(_too_much(f"The file has {len(data)} bytes; {MAX_BYTES} are the limit.", filename, Position(1, 1)))
+        raise Unreadable(
+            too_much(f"The file has {len(data)} bytes; {MAX_BYTES} are the limit.", filename, Position(1, 1))
+        )
     if isinstance(data, str):
         return data.removeprefix("\ufeff")
     try:
@@ -144,11 +90,7 @@ def _decode(data: bytes | str, filename: str) -> str:
         before = split_lines(data[: problem.start].decode("utf-8"))
         place = Location(filename, Position(len(before), len(before[-1]) + 1))
         detail = f"Byte 0x{data[problem.start]:02x} is not UTF-8. Save the file as UTF-8."
-        raise _Stop(error("file_encoding", "The file is not UTF-8.", detail, location=place)) from problem
-
-
-def _too_much(detail: str, filename: str, start: Position) -> Diagnostic:
-    return error("yaml_limit", "The YAML is too large.", detail, location=Location(filename, start))
+        raise Unreadable(error("file_encoding", "The file is not UTF-8.", detail, location=place)) from problem
 
 
 class _Reader:
@@ -169,8 +111,13 @@ class _Reader:
             if isinstance(event, DocumentStartEvent):
                 self._anchors = {}
                 root = self._node(next(events), events, 0)
-                self.finished.append(_Expansion(self, root).document())
+                self._finish(root)
         return self.finished
+
+    def _finish(self, root: Node) -> None:
+        expansion = Expansion(root, self.filename, self.lines)
+        self.finished.append(expansion.document(frozenset(self.damaged)))
+        self.diagnostics += expansion.diagnostics
 
     def with_snippet(self, diagnostic: Diagnostic) -> Diagnostic:
         place = diagnostic.location
@@ -178,18 +125,18 @@ class _Reader:
             return diagnostic
         return diagnostic.at(place, self.lines[place.start.line - 1])
 
-    def location(self, node: Node) -> Location:
-        return Location(self.filename, node.start, node.end)
+    def _add(self, diagnostic: Diagnostic, node: Node) -> None:
+        self.diagnostics.append(diagnostic.at(node.location(self.filename)))
 
     def _events(self) -> Iterator[Any]:
         try:
             yield from YAML(typ="safe", pure=True).parse(self._text)
         except MarkedYAMLError as problem:
-            raise _Stop(self._syntax(problem)) from problem
+            raise Unreadable(self._syntax(problem)) from problem
         except YAMLError as problem:
-            raise _Stop(self._unprintable()) from problem
+            raise Unreadable(self._unprintable()) from problem
         except (ValueError, OverflowError) as problem:  # ruamel: "\U00110000", %YAML 1.x.y
-            raise _Stop(self._malformed("An escape or directive is not valid.", Position(1, 1))) from problem
+            raise Unreadable(self._malformed("An escape or directive is not valid.", Position(1, 1))) from problem
 
     def _malformed(self, detail: str, start: Position) -> Diagnostic:
         return error("yaml_syntax", "Not valid YAML.", detail, location=Location(self.filename, start))
@@ -215,8 +162,8 @@ class _Reader:
         if isinstance(event, AliasEvent):
             return self._alias(event)
         if depth > MAX_DEPTH:
-            raise _Stop(
-                _too_much(f"More than {MAX_DEPTH} levels are nested.", self.filename, _position(event.start_mark))
+            raise Unreadable(
+                too_much(f"More than {MAX_DEPTH} levels are nested.", self.filename, _position(event.start_mark))
             )
         anchor = event.anchor
         if anchor is not None:
@@ -249,15 +196,28 @@ class _Reader:
         start, end = _position(event.start_mark), _position(event.end_mark)
         node = Node("scalar", start, end, value=event.value, style=event.style or None)
         tag = str(event.tag) if event.tag is not None else None
+        if event.style == '"':
+            node.value = self._unescaped(event.value, node)
         if event.style in {None, ""} and tag is None:
             node.value = self._resolved(event.value, start)
         elif tag is not None and tag not in {"!", _STANDARD + "str"}:
             node.value = self._tagged(event.value, tag, node)
         return node
 
+    def _unescaped(self, text: str, node: Node) -> str:
+        """Text whose "\\ud83d\\ude00" is one character, as in JSON; half a pair is no character at all."""
+        if not _SURROGATE.search(text):
+            return text
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            self.damaged.add(node.start)
+            self.diagnostics.append(self._malformed("Half a surrogate pair is no character.", node.start))
+            return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
     def _resolved(self, text: str, start: Position) -> Any:
         if len(text) > _MAX_DIGITS and _INT.match(text):
-            raise _Stop(_too_much(f"A number of {len(text)} digits.", self.filename, start))
+            raise Unreadable(too_much(f"A number of {len(text)} digits.", self.filename, start))
         return plain(text)
 
     def _tagged(self, text: str, tag: str, node: Node) -> Any:
@@ -273,7 +233,9 @@ class _Reader:
     def _unknown_tag(self, tag: str, node: Node) -> None:
         self.damaged.add(node.start)
         detail = f'"{tag.replace(_STANDARD, "!!")}" does not fit here; specs need no tags.'
-        self.diagnostics.append(error("unknown_tag", "Unknown YAML tag.", detail, location=self.location(node)))
+        self.diagnostics.append(
+            error("unknown_tag", "Unknown YAML tag.", detail, location=node.location(self.filename))
+        )
 
     def _sequence(self, event: SequenceStartEvent, events: Iterator[Any], depth: int) -> Node:
         node = Node("sequence", _position(event.start_mark), _position(event.end_mark), style=_style(event))
@@ -318,7 +280,9 @@ class _Reader:
             return node
         braces = self.lines[node.start.line - 1][: node.start.column].endswith("{{")
         detail = 'Quote text that starts with {{: "{{ column }}".' if braces else "Lists and mappings cannot be keys."
-        self.diagnostics.append(error("key_not_text", "A key must be text.", detail, location=self.location(node)))
+        self.diagnostics.append(
+            error("key_not_text", "A key must be text.", detail, location=node.location(self.filename))
+        )
         return None
 
     def _is_duplicate(self, key: Node, seen: dict[str, Position]) -> bool:
@@ -328,98 +292,8 @@ class _Reader:
         detail = f'"{key.value}" stands at {first.line}:{first.column} already.'
         if key.value == "<<":
             detail += " Merge several with one list: <<: [*a, *b]."
-        self.diagnostics.append(error("duplicate_key", "Duplicate key.", detail, location=self.location(key)))
+        self._add(error("duplicate_key", "Duplicate key.", detail), key)
         return True
-
-
-class _Expansion:
-    """A node tree with its aliases and merge keys carried out, within bounds."""
-
-    def __init__(self, reader: _Reader, root: Node) -> None:
-        self._reader = reader
-        self._root = root
-        self._count = 0
-        self._values: dict[Path, Location] = {}
-        self._keys: dict[Path, Location] = {}
-        self._texts: dict[Path, Location] = {}
-
-    def document(self) -> Document:
-        tree = self._value(self._root, ())
-        if isinstance(tree, dict):
-            tree = {key: value for key, value in tree.items() if not key.startswith("x-")}
-        reader = self._reader
-        places = (self._values, self._keys, self._texts)
-        return Document(reader.filename, tree, self._root, *places, reader.lines, frozenset(reader.damaged))
-
-    def _value(self, node: Node, path: Path) -> Any:
-        node = _target(node)
-        self._count += 1
-        if self._count > MAX_NODES or len(path) > 2 * MAX_DEPTH:
-            detail = f"Its aliases expand to more than {MAX_NODES} values or {2 * MAX_DEPTH} levels."
-            raise _Stop(_too_much(detail, self._reader.filename, node.start))
-        self._values[path] = self._reader.location(node)
-        if node.kind == "scalar":
-            if isinstance(node.value, str) and (start := self._text_start(node)) is not None:
-                self._texts[path] = Location(self._reader.filename, start)
-            return node.value
-        if node.kind == "sequence":
-            return [self._value(item, (*path, index)) for index, item in enumerate(node.items)]
-        return {key.value: self._entry(key, value, path) for key, value in self._merged(node)}
-
-    def _entry(self, key: Node, value: Node, path: Path) -> Any:
-        inner = (*path, key.value)
-        self._keys[inner] = self._reader.location(key)
-        return self._value(value, inner)
-
-    def _merged(self, node: Node, level: int = 0) -> list[tuple[Node, Node]]:
-        """Entries in the order of writing; own keys win over merged ones, earlier merges over later ones."""
-        taken = {key.value for key, _ in node.entries if not _is_merge(key)}
-        entries: list[tuple[Node, Node]] = []
-        for key, value in node.entries:
-            if not _is_merge(key):
-                entries.append((key, value))
-                continue
-            for inner_key, inner_value in self._sources(value, level):
-                if inner_key.value not in taken:
-                    taken.add(inner_key.value)
-                    entries.append((inner_key, inner_value))
-        return entries
-
-    def _sources(self, node: Node, level: int) -> Iterator[tuple[Node, Node]]:
-        node = _target(node)
-        sources = [_target(item) for item in node.items] if node.kind == "sequence" else [node]
-        for source in sources:
-            self._count += 1
-            if level > MAX_DEPTH or self._count > MAX_NODES:
-                raise _Stop(_too_much("Too many merge keys are nested.", self._reader.filename, source.start))
-            if source.kind == "mapping":
-                merged = self._merged(source, level + 1)
-                self._count += len(merged)
-                yield from merged
-            else:
-                detail = "<<: takes an alias of a mapping, or a list of them."
-                place = self._reader.location(source)
-                self._reader.damaged.add(node.start)
-                found = error("merge_value", "Only mappings can be merged.", detail, location=place)
-                self._reader.diagnostics.append(found)
-
-    def _text_start(self, node: Node) -> Position | None:
-        """The place of the first character, where line n of the text is line n of the file."""
-        line = self._reader.lines[node.start.line - 1][node.start.column - 1 :]
-        line = re.sub(r"^&\S+\s+", "", line)
-        offset = len(self._reader.lines[node.start.line - 1]) - len(line) + 1
-        if node.style == "|":
-            return self._block_start(node, line)
-        if node.start.line != node.end.line:
-            return None
-        return Position(node.start.line, offset + (node.style in {"'", '"'}))
-
-    def _block_start(self, node: Node, header: str) -> Position | None:
-        if re.match(r"\|[-+]?\d|\|\d", header):
-            return None
-        text = self._reader.lines[node.start.line : node.end.line]
-        first = next((line for line in text if line.strip()), None)
-        return None if first is None else Position(node.start.line + 1, len(first) - len(first.lstrip(" ")) + 1)
 
 
 def plain(text: str) -> Any:
@@ -451,11 +325,3 @@ def _close(node: Node, event: Any, children: list[Node]) -> None:
         node.end = _position(event.end_mark)
     elif children:
         node.end = children[-1].end
-
-
-def _is_merge(key: Node) -> bool:
-    return key.value == "<<" and key.style is None
-
-
-def _target(node: Node) -> Node:
-    return node.value if node.kind == "alias" else node

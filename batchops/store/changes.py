@@ -76,6 +76,8 @@ class JobRecord:
     protected: bool
     moved_from: str | None = None
     changes: str | None = None
+    is_limited: bool = False
+    """Only some of the source's rows were looked at: nothing can be said of the others."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class RecordPlan:
             job_id = _record_job(con, job)
             if job.changes is not None:
                 _record_rows(con, job_id, job.changes)
+                if not job.is_limited:
+                    _mark_removed(con, job_id, job.changes, now)
         return {"plan_id": self.plan_id, "jobs": [job.address for job in self.jobs]}
 
 
@@ -132,6 +136,20 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
             SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
             WHERE moves AND action IN ('submit', 'resubmit')
               AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
+    )
+
+
+def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, now: datetime) -> None:
+    """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
+    con.execute(
+        f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
+        f" (SELECT key FROM {changes})",
+        [now, job_id],
+    )
+    con.execute(
+        f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
+        f" (SELECT key FROM {changes})",
+        [job_id],
     )
 
 
@@ -187,7 +205,7 @@ class Intend:
         )
         con.execute(
             "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
-            " unnest(?::UTINYINT[]), unnest(?::UUID[])",
+            " unnest(?::UTINYINT[]), unnest(?::UUID[]), NULL",
             [
                 self.submission_id,
                 len(self.digests),
@@ -207,6 +225,93 @@ class Intend:
         if taken is None or taken[0] != len(self.digests):
             raise PhaseConflict("a request of this shard is already in flight or answered")
         return {"submission_id": self.submission_id, "token": str(self.token), "requests": len(self.digests)}
+
+
+@dataclass(frozen=True)
+class AdoptedLine:
+    """One request of a batch that this state did not send; `custom_id` only where the line is not ours."""
+
+    digest: UUID
+    round: int
+    attempt: int
+    custom_id: str | None
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Take over a batch of another state or another tool: its requests are in flight until it is fetched."""
+
+    submission_id: int
+    token: UUID
+    address: str
+    environment: str
+    provider: str
+    endpoint: str
+    model: str
+    fence: int
+    file_id: str
+    batch_id: str
+    remote: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    lines: Sequence[AdoptedLine]
+    kind: ClassVar[str] = "adopted"
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        known = con.execute("SELECT count(*) FROM state.submissions WHERE batch_id = ?", [self.batch_id]).fetchone()
+        if known is None or known[0]:
+            raise PhaseConflict(f"batch {self.batch_id} is on record already")
+        con.execute(
+            """INSERT INTO state.submissions SELECT ?, ?, job_id, ?, ?, ?, 'created', ?, NULL, NULL, ?, 0, ?, NULL, ?,
+               ?, ?, ?, NULL, ? FROM state.jobs WHERE environment = ? AND address = ?""",
+            [
+                self.submission_id,
+                self.token,
+                self.provider,
+                self.endpoint,
+                self.model,
+                self.fence,
+                len(self.lines),
+                self.file_id,
+                self.batch_id,
+                _json(self.remote),
+                now,
+                now,
+                _json(self.expect),
+                self.environment,
+                self.address,
+            ],
+        )
+        con.execute(
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
+            [
+                self.submission_id,
+                len(self.lines),
+                [line.digest for line in self.lines],
+                [line.round for line in self.lines],
+                [line.attempt for line in self.lines],
+                [line.custom_id for line in self.lines],
+            ],
+        )
+        con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
+                    line = a.line, due_at = NULL
+                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
+                  AND q.state <> {RequestState.ANSWERED}""",
+            [self.submission_id],
+        )
+        con.execute(
+            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts, submission_id, line)
+                SELECT digest, round, {RequestState.IN_FLIGHT}, 0, 0, submission_id, line FROM state.attempts a
+                WHERE submission_id = ?
+                  AND NOT EXISTS (FROM state.requests q WHERE q.digest = a.digest AND q.round = a.round)""",
+            [self.submission_id],
+        )
+        return {"submission_id": self.submission_id, "batch_id": self.batch_id, "requests": len(self.lines)}
 
 
 @dataclass(frozen=True)
@@ -371,7 +476,8 @@ class Fetched:
         file_no = self.answer_file.file_no if self.answer_file else None
         con.execute(
             f"""INSERT INTO state.outcomes SELECT ?, line, outcome, http, code, finish, input_tokens, cached_tokens,
-                    output_tokens, reasoning_tokens, cost_nano_usd, CASE WHEN has_line THEN ?::UINTEGER END FROM {self.judged}""",
+                    output_tokens, reasoning_tokens, cost_nano_usd, CASE WHEN has_line THEN ?::UINTEGER END
+                FROM {self.judged}""",
             [self.submission_id, file_no],
         )
         con.execute(

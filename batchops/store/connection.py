@@ -117,7 +117,8 @@ def _unreadable(path: Path, problem: duckdb.Error) -> BatchopsError:
             error(
                 "state_too_new",
                 "The state file is of a newer DuckDB.",
-                f"{path} was written by a DuckDB that this one ({duckdb.__version__}) cannot read. Upgrade: pip install -U duckdb",
+                f"{path} was written by a DuckDB that this one ({duckdb.__version__}) cannot read. Upgrade it:",
+                fixes=["pip install --upgrade duckdb"],
             )
         )
     return BatchopsError(

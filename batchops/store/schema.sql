@@ -48,8 +48,10 @@ CREATE TABLE submissions (
 );
 
 -- The manifest of a submission: line (0-based) → request. body_digest: of the body sent, where a retry changed it.
+-- custom_id: only of lines that somebody else wrote; ours is <digest>-<round>-<attempt>.
 CREATE TABLE attempts (
-    submission_id UINTEGER, line UINTEGER, digest UUID, round UTINYINT, attempt UTINYINT, body_digest UUID
+    submission_id UINTEGER, line UINTEGER, digest UUID, round UTINYINT, attempt UTINYINT, body_digest UUID,
+    custom_id VARCHAR
 );
 
 -- Each try judged. cost_nano_usd is NULL where no price is known. answer_file NULL: no line came back.

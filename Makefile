@@ -1,0 +1,89 @@
+# Everything here needs python3 >= 3.11 and make, nothing else; uv is used when it is installed.
+#   make PYTHON=/path/to/python3.12 test     another interpreter (after `make clean`)
+#   make JOBS=4 test                         more test processes
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+# A lock laid over requirements/dev.lock, to test with other versions.
+OVERLAY ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null)
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export UV_PYTHON_DOWNLOADS = never
+
+.PHONY: help demo test test-full test-duckdb-1.5 lint format bench conformance lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo         set up, then plan and apply this repository's own jobs: simulated answers, no key"
+	@echo "make test         set up, then lint, type-check, check the import floors and run the tests"
+	@echo "make test-full    all of it, with the slow tests and more random cases"
+	@echo "make test-duckdb-1.5   make test on the oldest supported DuckDB"
+	@echo "make lint         only the static checks        make format   write what the formatter wants"
+	@echo "make bench        measure, against floors taken in the same run"
+	@echo "make conformance  the suites that every provider, store and server must pass"
+	@echo "make lock         resolve requirements/*.lock anew (needs uv)"
+	@echo "make clean        remove $(VENV) and caches; state/ stays"
+
+$(INSTALLED): pyproject.toml requirements/dev.lock $(OVERLAY)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "batchops needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@rm -rf $(VENV)
+ifeq ($(UV),)
+	@echo "Setting up $(VENV) with pip"
+	@$(PYTHON) -m venv $(VENV)
+	@for lock in requirements/dev.lock $(OVERLAY); do \
+	  $(BIN)/python -m pip install -q --require-hashes --no-deps -r $$lock || exit; done
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+else
+	@echo "Setting up $(VENV) with uv"
+	@$(UV) venv -q --python $(PYTHON) $(VENV)
+	@for lock in requirements/dev.lock $(OVERLAY); do \
+	  $(UV) pip install -q --python $(BIN)/python --require-hashes --no-deps -r $$lock || exit; done
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+endif
+	@touch $@
+
+demo: $(INSTALLED)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: lint
+	@$(PYTEST)
+
+test-full: lint
+	@$(PYTEST) -m "full or not full" --hypothesis-profile=full
+
+test-duckdb-1.5:
+	@$(MAKE) test VENV=.venv-duckdb-1.5 OVERLAY=requirements/duckdb-1.5.lock
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	@$(BIN)/python tests/bench/bench.py
+
+conformance: $(INSTALLED)
+	@$(PYTEST) -m "conformance"
+
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-emit-index-url --no-emit-find-links
+
+lock:
+	@$(COMPILE) pyproject.toml requirements/dev.in --extra dev -o requirements/dev.lock
+	@$(COMPILE) requirements/duckdb-1.5.in -o requirements/duckdb-1.5.lock
+
+clean:
+	@rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

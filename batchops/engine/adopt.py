@@ -1,0 +1,174 @@
+"""Batches that this state did not make: found by our metadata, or named by the user, and taken over as paid answers.
+
+The input file tells what was asked: each line is a request with a digest, whoever wrote it. So a lost state can be
+rebuilt from the provider, and answers paid for by another tool satisfy the rows that ask the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from batchops.diagnostics import BatchopsError, error
+from batchops.engine.gather import new_work_folder
+from batchops.engine.judge import read_lines
+from batchops.engine.project import Project
+from batchops.engine.shards import parse_custom_id
+from batchops.plan.diff import ledger_digest
+from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
+from batchops.request.digest import canonical, digest
+from batchops.spec.job import Job
+from batchops.store.changes import Adopt, AdoptedLine, JobRecord, PhaseConflict, RecordPlan
+from batchops.store.store import StateStore
+
+ORPHANS_SINCE = timedelta(days=30)
+"""Result files live 30 days by default: what is older has nothing left to adopt."""
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A batch with this project's and environment's metadata that state does not know."""
+
+    provider: str
+    batch: RemoteBatch
+
+    @property
+    def job(self) -> str:
+        return self.batch.metadata.get("batchops_job", "JOB")
+
+
+def find_orphans(project: Project, provider: Provider) -> Iterator[Orphan]:
+    """Batches of this project and environment that state has never heard of, failed ones (unpaid) left out."""
+    known = project.reader.rows("SELECT token::VARCHAR AS token, batch_id FROM state.submissions")
+    tokens, ids = {row["token"] for row in known}, {row["batch_id"] for row in known}
+    since = int((project.clock() - ORPHANS_SINCE).timestamp())
+    for batch in provider.list_batches(since=since):
+        is_ours = (
+            batch.metadata.get("batchops_project") == project.name
+            and batch.metadata.get("batchops_env") == project.environment
+        )
+        is_known = batch.id in ids or batch.metadata.get("batchops_submission") in tokens
+        if is_ours and not is_known and batch.status is not BatchStatus.FAILED:
+            yield Orphan(provider.name, batch)
+
+
+def refuse_orphans(project: Project, provider: Provider) -> None:
+    """Raise when the provider knows batches of ours that state does not: a lost state must never pay first."""
+    found = list(find_orphans(project, provider))
+    if found:
+        raise BatchopsError(
+            error(
+                "unknown_batches",
+                "The provider has batches of this project that the state does not know.",
+                f"{len(found)} at {provider.name} carry the metadata of project {project.name}, environment"
+                f" {project.environment}. The state was lost, or rolled back, or is another one; asking their rows"
+                " again would pay for them twice. Restore the state, or adopt what is there:",
+                fixes=[f"batchops import {orphan.job} {orphan.batch.id}" for orphan in found],
+            )
+        )
+
+
+def adopt_batch(project: Project, store: StateStore, job: Job, batch_id: str, record: JobRecord) -> int:
+    """Take over one batch for `job`; returns how many requests it holds. Fetch it afterwards like any other."""
+    provider = project.provider(job.provider)
+    try:
+        batch = provider.retrieve(batch_id)
+    except Missing as problem:
+        raise BatchopsError(
+            error(
+                "unknown_batch",
+                "The provider has no such batch.",
+                f'{provider.name} knows no batch "{batch_id}", or this key does not see it.',
+                address=job.address,
+            )
+        ) from problem
+    lines = _adopted_lines(project, provider, batch, job)
+    store.commit(RecordPlan((record,), plan_id=f"import {batch_id}"))
+    rows = store.rows("SELECT coalesce(max(submission_id), 0) + 1 AS next FROM state.submissions")
+    change = Adopt(
+        submission_id=rows[0]["next"],
+        token=_token(batch),
+        address=job.address,
+        environment=project.environment,
+        provider=job.provider,
+        endpoint=job.spec.endpoint,
+        model=job.spec.model,
+        fence=store.fence,
+        file_id=batch.input_file_id or "",
+        batch_id=batch.id,
+        remote=batch.raw,
+        expect={
+            "schema": job.schema,
+            "tools": job.spec.tools,
+            "params": job.spec.params,
+            "body": job.spec.body,
+        },
+        lines=lines,
+    )
+    try:
+        store.commit(change)
+    except PhaseConflict as problem:
+        raise BatchopsError(
+            error("batch_known", "The batch is on record already.", f"{batch_id}: nothing to import.")
+        ) from problem
+    return len(lines)
+
+
+def _token(batch: RemoteBatch) -> uuid.UUID:
+    try:
+        return uuid.UUID(batch.metadata.get("batchops_submission", ""))
+    except ValueError:
+        return uuid.uuid4()
+
+
+def _adopted_lines(project: Project, provider: Provider, batch: RemoteBatch, job: Job) -> list[AdoptedLine]:
+    folder = new_work_folder(project)
+    try:
+        path = folder / "input.jsonl"
+        _download_input(provider, batch, path, job)
+        taken = {
+            (row["digest"], row["round"])
+            for row in project.reader.rows(
+                "SELECT digest::VARCHAR AS digest, round FROM state.requests WHERE state = 2"
+            )
+        }
+        return [found for _, line in read_lines(path) if line and (found := _adopted_line(project, job, line, taken))]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _download_input(provider: Provider, batch: RemoteBatch, path: Path, job: Job) -> None:
+    try:
+        provider.download(batch.input_file_id or "", path)
+    except Missing as problem:
+        raise BatchopsError(
+            error(
+                "input_file_gone",
+                "The batch's input file no longer exists.",
+                f"{batch.id}: without it nobody can tell which row each answer belongs to. {problem.message}",
+                address=job.address,
+            )
+        ) from problem
+
+
+def _adopted_line(
+    project: Project, job: Job, line: Mapping[str, Any], answered: set[tuple[str, int]]
+) -> AdoptedLine | None:
+    """The request of one input line; None when the line asks another endpoint, or has no body."""
+    identifier, body = line.get("custom_id"), line.get("body")
+    ours = parse_custom_id(identifier) if isinstance(identifier, str) else None
+    if ours is not None:
+        return AdoptedLine(*ours, custom_id=None)
+    if not isinstance(body, dict) or not isinstance(identifier, str) or line.get("url") != job.spec.endpoint:
+        return None
+    raw = digest(job.spec.endpoint, str(body.get("model", "")), canonical(body))
+    found = ledger_digest(raw, key="", is_simulated=project.is_simulated(job.provider), salt=None)
+    round_ = 0
+    while (str(found), round_) in answered:
+        round_ += 1
+    return AdoptedLine(found, round_, 1, custom_id=identifier)
