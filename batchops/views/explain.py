@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchops.grid import Head, grid
+from batchops.terminal import visible
 from batchops.views.status import cost_text, usd
-from batchops.views.terminal import visible
 
 
 def render_job(document: Mapping[str, Any], *, width: int | None) -> str:

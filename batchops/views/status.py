@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchops.grid import Head, grid
+from batchops.terminal import visible
 from batchops.views.durations import in_words
-from batchops.views.terminal import visible
 
 _COUNTS = {
     "total": "ROWS",
