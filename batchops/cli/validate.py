@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,7 @@ BUILT_IN = ("openai", "local")
 
 def _check_bindings(root: Path, jobs: tuple[Job, ...]) -> tuple[Diagnostic, ...]:
     """What only the query engine can tell. Without a job to bind it is not even imported."""
-    if not jobs or importlib.util.find_spec("batchops.request.check") is None:
+    if not jobs:
         return ()
     from batchops.request.check import check_jobs  # noqa: PLC0415  it imports duckdb
 
