@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def command(invocation: Invocation) -> int:
         invocation.out(render_json(diagnostics))
     else:
         if diagnostics:
-            invocation.note(render_text(diagnostics, color=invocation.colors(click.get_text_stream("stderr"))))
+            invocation.note(render_text(diagnostics, color=invocation.colors(sys.stderr)))
         if not errors:
             invocation.out(_success(loaded.jobs, len(diagnostics)))
     return ExitCode.ERROR if errors else ExitCode.DONE

@@ -1,4 +1,4 @@
-"""What a job expects of its answers: its schema and its tools, compiled."""
+"""What the answers of a submission are judged by: its schema and its tools, compiled."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import jsonschema_rs
 
 from batchops.engine.judge import Expectation, Validator
-from batchops.spec.job import Job
 
 
-def expectation(job: Job) -> Expectation:
-    """The expectation for every row of a job. Raises ValueError for a schema that is none, or that points elsewhere."""
-    spec = job.spec
-    has_list_input = spec.body is not None and isinstance(spec.body.get("input"), list)
+def expectation(endpoint: str, expect: Mapping[str, Any]) -> Expectation:
+    """From what was recorded when it was sent: `schema`, `tools`, `body`, each only where the job has one.
+
+    Raises ValueError for a schema that is none, or that points elsewhere.
+    """
+    schema, tools = expect.get("schema"), expect.get("tools")
     return Expectation(
-        endpoint=spec.endpoint,
-        schema=None if job.schema is None else _compiled(job.schema),
-        tools=None if spec.tools is None else dict(_tool(tool) for tool in spec.tools),
-        is_list=has_list_input,
+        endpoint,
+        schema=_compiled(schema) if schema else None,
+        tools=dict(_tool(tool) for tool in tools) if tools else None,
+        is_list=isinstance((expect.get("body") or {}).get("input"), list),
     )
 
 

@@ -12,20 +12,19 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import duckdb
-import jsonschema_rs
 import orjson
 
 from batchops.diagnostics import error
+from batchops.engine.expect import expectation
 from batchops.engine.gather import new_work_folder
-from batchops.engine.judge import Expectation, Judged, judge, read_lines
+from batchops.engine.judge import Judged, judge, read_lines
 from batchops.engine.ledger import Submission
-from batchops.engine.retry import Verdict, verdict
+from batchops.engine.retry import Cause, Verdict, verdict
 from batchops.engine.run import Run
 from batchops.engine.shards import custom_id
 from batchops.engine.steps import reached
@@ -42,8 +41,7 @@ LATE_FILE_LOOKS = 10
 """How often a batch that ended without the files it should have is looked at again before it is believed."""
 
 CHUNK_LINES = 2_000
-_STATES = {"answered": RequestState.ANSWERED, "waiting": RequestState.WAITING,
-           "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}  # fmt: skip
+_STATES = {"waiting": RequestState.WAITING, "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _download(run: Run, provider: Provider, found: Submission, remote: RemoteBat
                 error(
                     "result_file_gone",
                     "A result file no longer exists at the provider.",
-                    f"{found.provider} answered 404 for the {name} file of {found.batch_id}: {problem.message} Its rows"
+                    f"The {name} file of {found.batch_id} at {found.provider}: {problem.message} Its rows"
                     " count as missing; result files are kept for 30 days by default.",
                     address=found.address,
                 )
@@ -156,7 +154,7 @@ class _Fetching:
         self.answers = _Columns()
         self.answer_count = 0
         self.outcomes: Counter[Outcome] = Counter()
-        self.states: Counter[str] = Counter()
+        self.states: Counter[RequestState] = Counter()
         self.cost_nano_usd: int | None = 0
         self.held_because: str | None = None
         self.con = open_memory(temp_directory=folder / "spill")
@@ -167,7 +165,7 @@ class _Fetching:
         for raw, line in (pair for path in files for pair in read_lines(path)):
             sent = self._take(line)
             if sent is not None:
-                self._record(sent, judge(line, self.expectation), raw=raw, is_free=False)
+                self._record(sent, judge(line, self.expectation), raw=raw, cause=Cause.EXECUTED)
 
     def _take(self, line: Mapping[str, Any] | None) -> Sent | None:
         """The manifest's entry for a line, once: torn, foreign and repeated lines give None."""
@@ -177,16 +175,17 @@ class _Fetching:
     def judge_unseen(self) -> None:
         """Lines that came back in no file, by how the batch ended."""
         for sent in list(self.unseen.values()):
-            judged, is_free = _judge_unseen(self.remote, sent.line)
-            self._record(sent, judged, raw=None, is_free=is_free)
+            judged, cause = _judge_unseen(self.remote, sent.line)
+            self._record(sent, judged, raw=None, cause=cause)
         self.unseen.clear()
 
-    def _record(self, sent: Sent, found: Judged, *, raw: bytes | None, is_free: bool) -> None:
-        decided = self._verdict(sent, found, is_free=is_free)
+    def _record(self, sent: Sent, found: Judged, *, raw: bytes | None, cause: Cause) -> None:
+        decided = self._decide(sent, found, cause)
+        state = RequestState.ANSWERED if decided is None else _STATES[decided.state]
         usage = found.usage
         cost = self._cost(usage) if raw is not None else 0
         self.outcomes[found.outcome] += 1
-        self.states[decided.state] += 1
+        self.states[state] += 1
         self.cost_nano_usd = None if cost is None or self.cost_nano_usd is None else self.cost_nano_usd + cost
         self.judged.add(
             line=sent.line,
@@ -202,13 +201,13 @@ class _Fetching:
             reasoning_tokens=usage.reasoning_tokens,
             cost_nano_usd=cost,
             has_line=raw is not None,
-            state=int(_STATES[decided.state]),
-            counts=decided.counts,
-            due_at=self.run.now + decided.delay if decided.state == "waiting" else None,
-            amendment=orjson.dumps(decided.amendment).decode() if decided.amendment else None,
+            state=int(state),
+            counts=decided is None or decided.counts,
+            due_at=self.run.now + decided.delay if decided and state is RequestState.WAITING else None,
+            amendment=orjson.dumps(decided.amendment).decode() if decided and decided.amendment else None,
         )
-        if decided.state == "held":
-            self.held_because = self.held_because or decided.rule
+        if decided is not None and found.outcome is Outcome.QUOTA_EXHAUSTED:
+            self.held_because = decided.rule
         if raw is not None:
             self._add_answer(sent, found, raw)
         if len(self.judged.values["line"]) >= CHUNK_LINES:
@@ -229,10 +228,11 @@ class _Fetching:
             raw=raw.decode("utf-8", "replace"),
         )
 
-    def _verdict(self, sent: Sent, found: Judged, *, is_free: bool) -> Verdict:
+    def _decide(self, sent: Sent, found: Judged, cause: Cause) -> Verdict | None:
+        """What becomes of the request; None when it is answered."""
         if found.outcome is Outcome.SUCCEEDED:
-            return Verdict(state="answered", counts=True, delay=timedelta(0), amendment=None, rule="succeeded")
-        decided = verdict(
+            return None
+        return verdict(
             self.retry,
             found.outcome,
             attempts=sent.attempts,
@@ -240,12 +240,9 @@ class _Fetching:
             body=self.request_body,
             url=self.found.endpoint,
             amendment=sent.amendment,
-            is_free=is_free,
+            jitter_seed=self.found.batch_id,
+            cause=cause,
         )
-        if is_free and _is_backpressure(self.remote):
-            wait = min(timedelta(minutes=5) * 2**sent.free_attempts, timedelta(minutes=80))
-            return Verdict(decided.state, False, wait, decided.amendment, decided.rule)
-        return decided
 
     def _cost(self, usage: Usage) -> int | None:
         return None if self.price is None else cost_nano_usd(self.price, usage)
@@ -301,9 +298,9 @@ class _Fetching:
                     address=self.found.address,
                     batch_id=batch_id,
                     outcomes=failed,
-                    retry=states["waiting"],
-                    given_up=states["given_up"],
-                    held=states["held"],
+                    retry=states[RequestState.WAITING],
+                    given_up=states[RequestState.GIVEN_UP],
+                    held=states[RequestState.HELD],
                 )
             )
 
@@ -320,27 +317,12 @@ def _manifest(run: Run, found: Submission) -> tuple[dict[str, Any], dict[str, Se
                WHERE a.submission_id = ? ORDER BY a.line""",
             [found.submission_id],
         ).fetchall()
-    sent = [Sent(*row[:-1], orjson.loads(row[-1]) if row[-1] else None) for row in rows]
+    sent = [
+        Sent(line, digest, round_, attempt, foreign, attempts, free, orjson.loads(amendment) if amendment else None)
+        for line, digest, round_, attempt, foreign, attempts, free, amendment in rows
+    ]
     manifest = {s.foreign_id or custom_id(s.digest, s.round, s.attempt): s for s in sent}
     return orjson.loads(expect[0]) if expect and expect[0] else {}, manifest
-
-
-def expectation(endpoint: str, expect: Mapping[str, Any]) -> Expectation:
-    """What the answers of a submission are judged by, compiled from what was recorded when it was sent."""
-    schema, tools = expect.get("schema"), expect.get("tools")
-    return Expectation(
-        endpoint,
-        schema=jsonschema_rs.validator_for(schema) if schema else None,
-        tools={name: validator for name, validator in map(_tool, tools) if name} if tools else None,
-        is_list=isinstance((expect.get("body") or {}).get("input"), list),
-    )
-
-
-def _tool(tool: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """Name and compiled parameters of a tool, in the shape of chat ({"function": …}) or of responses."""
-    function = tool.get("function") or tool
-    parameters = function.get("parameters")
-    return function.get("name"), jsonschema_rs.validator_for(parameters) if parameters else None
 
 
 _ENDINGS = {
@@ -350,35 +332,35 @@ _ENDINGS = {
 _QUOTA_CODES = {"billing_hard_limit_reached", "insufficient_quota", "credit_balance_exhausted"}
 
 
-def _judge_unseen(remote: RemoteBatch, line: int) -> tuple[Judged, bool]:
-    """The outcome of a line that is in no file, and whether that try costs no attempt."""
+def _judge_unseen(remote: RemoteBatch, line: int) -> tuple[Judged, Cause]:
+    """The outcome of a line that is in no file, and how far that try got."""
     if remote.status in _ENDINGS:
         outcome, message = _ENDINGS[remote.status]
-        return Judged(outcome, message=message), True
+        return Judged(outcome, message=message), Cause.NEVER_EXECUTED
     if remote.status is BatchStatus.FAILED:
         return _judge_never_executed(remote.errors, line)
-    return Judged(Outcome.MISSING, message="No line came back for this request."), False
+    return Judged(Outcome.MISSING, message="No line came back for this request."), Cause.EXECUTED
 
 
-def _judge_never_executed(errors: Iterable[BatchError], line: int) -> tuple[Judged, bool]:
+def _judge_never_executed(errors: Iterable[BatchError], line: int) -> tuple[Judged, Cause]:
     """A batch that failed as a whole: the lines it names are bad, the others were only not executed."""
     whole: BatchError | None = None
     for found in errors:
         if found.line == line + 1:
-            return Judged(Outcome.BAD_REQUEST, code=found.code, message=found.message), False
+            return Judged(Outcome.BAD_REQUEST, code=found.code, message=found.message), Cause.EXECUTED
         if found.line is None:
             whole = whole or found
     if whole is None:
-        return Judged(Outcome.MISSING, message="The batch failed before this request was executed."), True
+        return Judged(
+            Outcome.MISSING, message="The batch failed before this request was executed."
+        ), Cause.NEVER_EXECUTED
     if whole.code in _QUOTA_CODES:
-        return Judged(Outcome.QUOTA_EXHAUSTED, code=whole.code, message=whole.message), True
-    if whole.code == "token_limit_exceeded" or whole.param in {"file_id", "input_file_id"}:
-        return Judged(Outcome.MISSING, code=whole.code, message=whole.message), True
-    return Judged(Outcome.BAD_REQUEST, code=whole.code, message=whole.message), False
-
-
-def _is_backpressure(remote: RemoteBatch) -> bool:
-    return any(found.code == "token_limit_exceeded" for found in remote.errors)
+        return Judged(Outcome.QUOTA_EXHAUSTED, code=whole.code, message=whole.message), Cause.NEVER_EXECUTED
+    if whole.code == "token_limit_exceeded":
+        return Judged(Outcome.MISSING, code=whole.code, message=whole.message), Cause.TOKEN_LIMIT
+    if whole.param in {"file_id", "input_file_id"}:
+        return Judged(Outcome.MISSING, code=whole.code, message=whole.message), Cause.NEVER_EXECUTED
+    return Judged(Outcome.BAD_REQUEST, code=whole.code, message=whole.message), Cause.EXECUTED
 
 
 def _create(con: duckdb.DuckDBPyConnection, name: str, types: Mapping[str, str]) -> None:

@@ -51,6 +51,11 @@ def summary_document(plan: Plan) -> dict[str, dict[str, int]]:
     }
 
 
+def empty_summary() -> dict[str, dict[str, int]]:
+    """The summary of nothing."""
+    return {"rows": {str(action): 0 for action in Action}, "batches": {str(action): 0 for action in BatchAction}}
+
+
 def _job_document(job: JobPlan) -> dict[str, Any]:
     return {
         "address": job.address,
@@ -75,6 +80,7 @@ def _job_document(job: JobPlan) -> dict[str, Any]:
         "provider": job.provider,
         "model": job.model,
         "simulated": job.is_simulated,
+        "protected": job.is_protected,
         "waves": job.waves,
         "due_at": None if job.due_at is None else _timestamp(job.due_at),
     }
@@ -100,6 +106,18 @@ def read_plan_document(path: Path) -> dict[str, Any]:
         raise BatchopsError(_not_a_plan(f'"{path}" is no JSON.')) from problem
     _check_format(document)
     return dict(document)
+
+
+def write_plan_document(document: Mapping[str, Any], path: Path) -> None:
+    """Write a plan file; it is whole or not there at all."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False, default=str) + "\n", "utf-8")
+        fresh.replace(path)
+    except OSError as problem:
+        detail = f'"{path}" cannot be written: {problem.strerror}.'
+        raise BatchopsError(error("plan_unwritable", "Plan not saved.", detail)) from problem
 
 
 def _check_format(document: object) -> None:
@@ -141,6 +159,7 @@ def _job(document: Mapping[str, Any]) -> JobPlan:
         provider=document["provider"],
         model=document["model"],
         is_simulated=document["simulated"],
+        is_protected=document["protected"],
         rows=_from_counts(Action, document["rows"]),
         batches=_from_counts(BatchAction, document["batches"]),
         reasons=_from_counts(Reason, document["reasons"]),

@@ -48,17 +48,7 @@ def credentials(context: ProviderContext) -> Credentials:
 
 
 def _api_key(context: ProviderContext) -> str:
-    reference = context.settings.api_key
-    if reference is not None and not reference.startswith(_REFERENCE):
-        raise BatchopsError(
-            error(
-                "literal_secret",
-                "Secret written out.",
-                f"api_key of provider {context.name!r} is a value. Files, state and plans hold only references: put the"
-                " key into an environment variable or .env, and name it",
-                fixes=('api_key = "env:OPENAI_API_KEY"',),
-            )
-        )
+    reference = context.settings.api_key  # the settings model refuses anything but a reference
     name = reference.removeprefix(_REFERENCE) if reference else "OPENAI_API_KEY"
     return _checked_key(context, name, context.environ.get(name, "").strip())
 

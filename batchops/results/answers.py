@@ -31,32 +31,33 @@ _BATCH_OF_ROWS = 2048
 # Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
 # latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
 _STANDING = """
-CREATE OR REPLACE TEMP VIEW standing AS
-WITH unasked AS (SELECT digest, round FROM requests WHERE state = 0 AND outcome IS NULL AND round > 0),
+CREATE OR REPLACE VIEW main.standing AS
+WITH unasked AS (SELECT digest, round FROM main.requests WHERE state = 0 AND outcome IS NULL AND round > 0),
 earlier AS (
     SELECT u.digest, u.round, max(q.round) AS asked_round
-    FROM unasked u JOIN requests q ON q.digest = u.digest AND q.round < u.round
+    FROM unasked u JOIN main.requests q ON q.digest = u.digest AND q.round < u.round
     WHERE q.state <> 0 OR q.outcome IS NOT NULL
     GROUP BY ALL
 ),
-withdrawn AS (SELECT digest, round FROM requests WHERE submission_id IS NULL AND outcome IS NOT NULL),
+withdrawn AS (SELECT digest, round FROM main.requests WHERE submission_id IS NULL AND outcome IS NOT NULL),
 judged AS (
     SELECT w.digest, w.round, max(a.submission_id) AS submission_id, arg_max(a.line, a.submission_id) AS line
     FROM withdrawn w
-    JOIN attempts a ON a.digest = w.digest AND a.round = w.round
-    JOIN outcomes o ON o.submission_id = a.submission_id AND o.line = a.line
+    JOIN main.attempts a ON a.digest = w.digest AND a.round = w.round
+    JOIN main.outcomes o ON o.submission_id = a.submission_id AND o.line = a.line
     GROUP BY ALL
 )
 SELECT r.job_id, r.key, r.digest, r.removed_at IS NOT NULL AS is_removed,
        q.round, coalesce(q.state, 0) AS state, coalesce(q.attempts, 0) AS attempts, q.outcome,
        coalesce(q.submission_id, j.submission_id) AS submission_id, coalesce(q.line, j.line) AS line
-FROM rows r
+FROM main.rows r
 LEFT JOIN earlier e ON e.digest = r.digest AND e.round = r.round
-LEFT JOIN requests q ON q.digest = r.digest AND q.round = coalesce(e.asked_round, r.round)
+LEFT JOIN main.requests q ON q.digest = r.digest AND q.round = coalesce(e.asked_round, r.round)
 LEFT JOIN judged j ON j.digest = q.digest AND j.round = q.round
 """
 
-_OUTCOME_NAMES = "[" + ", ".join(sql_text(outcome.value) for outcome in Outcome) + "]"
+OUTCOME_NAMES = "[" + ", ".join(sql_text(outcome.value) for outcome in Outcome) + "]"
+"""SQL: the list of outcome classes, in the order that state records."""
 
 _NO_ANSWERS = (
     "(SELECT NULL::UINTEGER AS submission_id, NULL::UINTEGER AS line, NULL::VARCHAR AS answer,"
@@ -74,16 +75,12 @@ class Selection:
 
     def where(self) -> str:
         """An SQL condition on the columns of `relation`."""
-        conditions = []
-        if not self.everything:
-            conditions.append("NOT is_removed")
-        if self.statuses:
-            named = ", ".join(sql_text(status) for status in sorted(self.statuses - {FAILED})) or "NULL"
-            failed = f" OR state = {GIVEN_UP}" if FAILED in self.statuses else ""
-            conditions.append(f"(status IN ({named}){failed})")
-        elif not self.everything:
-            conditions.append(f"status <> '{PENDING}'")
-        return " AND ".join(conditions) or "true"
+        present = "true" if self.everything else "NOT is_removed"
+        if not self.statuses:
+            return f"{present} AND ({self.everything} OR status <> '{PENDING}')"
+        named = ", ".join(sql_text(status) for status in sorted(self.statuses - {FAILED})) or "NULL"
+        failed = f" OR state = {GIVEN_UP}" if FAILED in self.statuses else ""
+        return f"{present} AND (status IN ({named}){failed})"
 
 
 @dataclass(frozen=True)
@@ -123,13 +120,11 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
 
 def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
     """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest."""
-    files = ", ".join(sql_text(str(path)) for path in paths)
-    answers = f"read_parquet([{files}])" if files else _NO_ANSWERS
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
-        SELECT s.*, {_OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
-        FROM standing s WHERE s.job_id = {job.job_id}
+        SELECT s.*, {OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
+        FROM main.standing s WHERE s.job_id = {job.job_id}
     )
     SELECT j.key, j.state, j.is_removed,
            CASE WHEN j.state = 1 THEN '{IN_FLIGHT}' WHEN j.state = 5 THEN '{HELD}'
@@ -145,10 +140,16 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
            o.cost_nano_usd / 1e9 AS cost_usd,
            b.batch_id, replace(j.digest::VARCHAR, '-', '') AS digest
     FROM judged j
-    LEFT JOIN submissions b ON b.submission_id = j.submission_id
-    LEFT JOIN outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
-    LEFT JOIN {answers} a ON a.submission_id = o.submission_id AND a.line = o.line
+    LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
+    LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
+    LEFT JOIN {answer_relation(paths)} a ON a.submission_id = o.submission_id AND a.line = o.line
     """
+
+
+def answer_relation(paths: Sequence[Path]) -> str:
+    """SQL of the lines in these answer files."""
+    files = ", ".join(sql_text(str(path)) for path in paths)
+    return f"read_parquet([{files}])" if files else _NO_ANSWERS
 
 
 def order(job: RecordedJob) -> tuple[str, ...]:
@@ -173,9 +174,9 @@ def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path)
     found = con.execute(
         """
         SELECT DISTINCT f.path
-        FROM standing s
-        JOIN outcomes o ON o.submission_id = s.submission_id AND o.line = s.line
-        JOIN answer_files f ON f.file_no = o.answer_file AND f.dropped_at IS NULL
+        FROM main.standing s
+        JOIN main.outcomes o ON o.submission_id = s.submission_id AND o.line = s.line
+        JOIN main.answer_files f ON f.file_no = o.answer_file AND f.dropped_at IS NULL
         WHERE s.job_id = ? ORDER BY f.path
         """,
         [job.job_id],

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from batchops.diagnostics import Diagnostic, Location, Severity, diagnostic_document
-from batchops.views.terminal import Style, cells, paint, visible
+from batchops.terminal import Style, cells, paint, visible
 
 FORMAT_VERSION = "1.0"
 _SNIPPET_WIDTH = 160

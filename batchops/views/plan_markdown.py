@@ -10,10 +10,10 @@ import html
 import re
 
 from batchops.plan.model import JobPlan, Plan
+from batchops.terminal import visible
 from batchops.views.diagnostics import render_text
 from batchops.views.plan_table import Entry, cost_range, counted, entries, legend, notes, reading_order, summary
 from batchops.views.sample_text import sample_lines, sample_title
-from batchops.views.terminal import visible
 
 LIMIT = 60_000
 _HEAD_LIMIT = 24_000

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchops.plan.model import JobPlan, Plan, Sample
+from batchops.terminal import Style, cells, fit, pad, paint, visible
 from batchops.views.diagnostics import render_text
 from batchops.views.plan_table import (
     DANGEROUS,
@@ -19,7 +20,6 @@ from batchops.views.plan_table import (
     summary,
 )
 from batchops.views.sample_text import sample_lines, sample_title
-from batchops.views.terminal import Style, cells, fit, pad, paint, visible
 
 _DIFF_LINES = 40
 _SAMPLE_LINES = 16

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchops.plan.model import Sample
-from batchops.views.terminal import visible
+from batchops.terminal import visible
 
 _CONTEXT = 2
 

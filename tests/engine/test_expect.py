@@ -1,4 +1,4 @@
-"""From a job to what its answers must be."""
+"""From what was recorded of a job to what its answers must be."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from typing import Any
 import pytest
 
 from batchops.engine.expect import expectation
-from batchops.spec.job import FileText, Job, JobSpec
 
+CHAT = "/v1/chat/completions"
 LABEL = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
 
 
-def job(schema: dict[str, Any] | None = None, **more: Any) -> Job:
-    spec = JobSpec.model_validate({"name": "a", "model": "m", "source": {"query": "q", "key": "k"}, **more})
-    assert not isinstance(spec.template, FileText)
-    return Job(spec, "a", "local", "q", spec.template, schema, ())
+@pytest.mark.parametrize("recorded", [{}, {"schema": None, "tools": None, "body": None}, {"tools": []}])
+def test_plain_job_expects_text(recorded: dict[str, Any]) -> None:
+    found = expectation(CHAT, recorded)
+    assert (found.endpoint, found.schema, found.tools, found.is_list) == (CHAT, None, None, False)
 
 
-def test_plain_job_expects_text() -> None:
-    found = expectation(job(template="x"))
-    assert (found.endpoint, found.schema, found.tools, found.is_list) == ("/v1/chat/completions", None, None, False)
-
-
-def test_schema_of_the_job_is_compiled() -> None:
-    found = expectation(job(LABEL, template="x")).schema
+def test_schema_is_compiled() -> None:
+    found = expectation(CHAT, {"schema": LABEL}).schema
     assert found is not None
     assert found.is_valid({"label": "x"})
     assert not found.is_valid({})
@@ -38,7 +33,7 @@ def test_schema_of_the_job_is_compiled() -> None:
     ],
 )
 def test_parameters_of_a_tool_are_compiled_in_both_forms(tool: dict[str, Any]) -> None:
-    tools = expectation(job(template="x", tools=[tool, {"type": "custom", "custom": {"name": "free"}}])).tools
+    tools = expectation(CHAT, {"tools": [tool, {"type": "custom", "custom": {"name": "free"}}]}).tools
     assert tools is not None
     assert list(tools) == ["label", "free"]
     assert tools["label"] is not None
@@ -48,9 +43,9 @@ def test_parameters_of_a_tool_are_compiled_in_both_forms(tool: dict[str, Any]) -
 
 @pytest.mark.parametrize(("given", "expected"), [("{{ a }}", False), (["{{ a }}"], True)])
 def test_list_input_expects_a_list(given: Any, expected: bool) -> None:
-    assert expectation(job(endpoint="/v1/embeddings", body={"input": given})).is_list is expected
+    assert expectation("/v1/embeddings", {"body": {"input": given}}).is_list is expected
 
 
 def test_schema_that_points_elsewhere_is_refused_without_going_there() -> None:
     with pytest.raises(ValueError, match="points to"):
-        expectation(job({"$ref": "http://127.0.0.1:9/x.json"}, template="x"))
+        expectation(CHAT, {"schema": {"$ref": "http://127.0.0.1:9/x.json"}})

@@ -53,7 +53,6 @@ def test_empty_variables_count_as_unset() -> None:
         ("missing_credentials", {"OPENAI_API_KEY": " "}, {}, "OPENAI_API_KEY"),
         ("missing_credentials", {}, {"base_url": "http://127.0.0.1:1/v1"}, "any text will do"),
         ("missing_credentials", {"OPENAI_API_KEY": "k"}, {"api_key": "env:OTHER"}, "OTHER"),
-        ("literal_secret", {}, {"api_key": "sk-canary"}, "'gateway'"),
         ("invalid_credentials", {"OPENAI_API_KEY": "sk-canary ü"}, {}, "OPENAI_API_KEY"),
         ("invalid_credentials", {"OPENAI_API_KEY": "sk-canary\nx"}, {}, "OPENAI_API_KEY"),
         ("invalid_base_url", {"OPENAI_API_KEY": "k"}, {"base_url": "api.example.com/v1"}, "api.example.com"),

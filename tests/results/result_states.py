@@ -177,9 +177,7 @@ class State:
         identity = [digest("lineage"), 7, len(migrations.STEPS), 1, "reviews", START]
         con.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?)", identity)
         for table, rows in self.tables.items():
-            for row in rows:
-                marks = ", ".join("?" for _ in row)
-                con.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+            _insert(con, table, rows)
         con.close()
         return self.path
 
@@ -189,11 +187,22 @@ class State:
         (self.path.parent / "answers").mkdir(exist_ok=True)
         con = duckdb.connect(":memory:")
         con.execute(f"CREATE TABLE a ({_ANSWER_COLUMNS})")
-        for row in rows:
-            marks = ", ".join("?" for _ in row)
-            con.execute(f"INSERT INTO a ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+        _insert(con, "a", rows)
         con.execute(f"COPY a TO {sql_text(str(self.path.parent / path))} (FORMAT parquet, COMPRESSION zstd)")
         con.close()
+
+
+def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
+    """Each set of columns in one statement: a list a column, unnested."""
+    shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        shapes.setdefault(tuple(row), []).append(row)
+    described = con.execute(f"DESCRIBE {table}").fetchall()
+    types = {name: kind for name, kind, *_ in described}
+    for names, alike in shapes.items():
+        columns = ", ".join(f"unnest(?::{types[name]}[])" for name in names)
+        values = [[row[name] for row in alike] for name in names]
+        con.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {columns}", values)
 
 
 def every_state(path: Path) -> State:

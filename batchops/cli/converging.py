@@ -1,0 +1,137 @@
+"""What apply, wait and watch share: the flags that choose and allow, the printer of events, the two ways to stop."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from batchops.cli.options import Invocation
+from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error, prevailing
+
+if TYPE_CHECKING:
+    from batchops.cli.signals import Stopping
+    from batchops.engine.converge import ApplyResult
+    from batchops.engine.operations import Allowances
+    from batchops.engine.scope import Scope
+    from batchops.plan.events import Event, StopFlag
+    from batchops.views.progress import Printer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _ceilings(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """`ADDR=USD`, several times."""
+    found = {}
+    for value in values:
+        address, _, amount = value.rpartition("=")
+        try:
+            found[address] = float(amount.removeprefix("$"))
+        except ValueError:
+            found[""] = -1.0
+        if not address or not found[address] >= 0:
+            raise click.BadParameter(f"{value!r} is not ADDR=USD, such as review-sentiment=12.50.", ctx, parameter)
+    return found
+
+
+_CHOOSING = (
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many rows of each job."),
+    click.option("--replace", multiple=True, metavar="ADDR", help="Pay again for this job, or row (job@key)."),
+    click.option("--allow-cost-over", "cost_over", multiple=True, callback=_ceilings, metavar="ADDR=USD",
+                 help="Let this job cost so much beside the budget."),
+    click.option("--allow-unknown-cost", is_flag=True, help="Let models without a known price through the budget."),
+    click.option("--allow-protected", multiple=True, metavar="ADDR", help="Let this protected job be paid again."),
+)  # fmt: skip
+
+
+def choosing_options(function: F) -> F:
+    """The plan flags that plan and apply share."""
+    for option in reversed(_CHOOSING):
+        function = option(function)
+    return function
+
+
+def scope_of(invocation: Invocation, limit: int | None, replace: Sequence[str]) -> Scope:
+    """What the flags chose; without --limit, the environment's."""
+    from batchops.engine.scope import Scope  # noqa: PLC0415
+
+    chosen = invocation.loaded.limit if limit is None else limit
+    return Scope(invocation.select, invocation.exclude, chosen, tuple(replace))
+
+
+def allowances_of(cost_over: dict[str, float], protected: Sequence[str], *, unknown_cost: bool) -> Allowances:
+    """What the flags let through."""
+    from batchops.engine.operations import Allowances  # noqa: PLC0415
+
+    return Allowances(cost_over, unknown_cost, frozenset(protected))
+
+
+def printer_of(invocation: Invocation) -> Printer:
+    """Events as JSON lines on stdout, bars on a terminal, or lines on stderr."""
+    from batchops.views.progress import JsonLines, LiveBars, PlainLines  # noqa: PLC0415
+
+    color = invocation.colors(sys.stderr)
+    if invocation.json:
+        return JsonLines(invocation.out, lambda: datetime.now(UTC))
+    if sys.stderr.isatty():
+        return LiveBars(color=color)
+    return PlainLines(invocation.note, time.monotonic, color=color)
+
+
+_STOPPING = (
+    "Stopping after the write in hand; nothing new is submitted. Batches that were created go on at the provider.\n"
+    "  To wait for them:  batchops wait\n"
+    "  To leave at once:  Ctrl-C again"
+)
+
+
+@contextmanager
+def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tuple[StopFlag, Stopping]]:
+    """Signals ask to stop for the length of the block; the first one says what goes on without us."""
+    from batchops.cli.signals import Stopping  # noqa: PLC0415
+    from batchops.plan.events import StopFlag  # noqa: PLC0415
+
+    stop = StopFlag()
+    with Stopping(stop, lambda: invocation.note(saying)).installed() as stopping:
+        yield stop, stopping
+
+
+def conclude(invocation: Invocation, work: Callable[[Callable[[Event], None]], ApplyResult], stop: StopFlag) -> int:
+    """Run `work` with a printer of its events, print what it did, and return the exit code it earned.
+
+    With --json an expected failure ends the lines like any other run: a diagnostic, then `apply_complete`.
+    """
+    from batchops.views.outcome import render_outcome  # noqa: PLC0415
+
+    printer = printer_of(invocation)
+    try:
+        result = work(printer)
+    except BatchopsError as problem:
+        if not invocation.json:
+            raise
+        return _failed(printer, problem)
+    finally:
+        printer.close()
+    if not invocation.json:
+        invocation.out(render_outcome(result.summary))
+    return prevailing([result.exit_code, ExitCode.INTERRUPTED if stop.is_requested else ExitCode.DONE])
+
+
+def _failed(printer: Printer, problem: BatchopsError) -> int:
+    from batchops.plan.document import empty_summary  # noqa: PLC0415
+    from batchops.plan.events import ApplyComplete, DiagnosticFound  # noqa: PLC0415
+
+    for found in problem.diagnostics:
+        printer(DiagnosticFound(found))
+    printer(ApplyComplete(empty_summary(), int(problem.exit_code)))
+    return problem.exit_code
+
+
+def not_supported(what: str) -> UsageProblem:
+    """The refusal of a flag that is described and not yet carried out."""
+    return UsageProblem(error("not_supported_yet", "Not supported yet.", f"{what} is not supported by this version."))

@@ -1,0 +1,98 @@
+"""`batchops query SQL`: one SELECT over answers and state."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from batchops.cli.options import Invocation, shared_options
+from batchops.cli.reading import reading_state, state_path
+from batchops.diagnostics import UsageProblem, error
+
+if TYPE_CHECKING:
+    from batchops.results.query import Found
+    from batchops.results.sinks import Target
+
+FORMATS = ("table", "jsonl", "csv", "json")
+_NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
+
+
+@click.command("query")
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: a table; with --json, json.")
+@shared_options(json=True)
+def command(invocation: Invocation, sql: str, form: str | None) -> None:
+    """Run one DuckDB SELECT over results."JOB", requests, attempts, batches, rows, jobs and events.
+
+    SQL may be - to read it from stdin.
+
+    \b
+    batchops query 'SELECT sentiment, count(*) FROM results."review-sentiment" GROUP BY ALL'
+    batchops query 'SELECT job, sum(cost_usd) FROM batches GROUP BY ALL' --format csv
+    """
+    from batchops.results.output import open_output  # noqa: PLC0415
+    from batchops.results.query import QueryRoom  # noqa: PLC0415
+    from batchops.views.diagnostics import render_text  # noqa: PLC0415
+
+    if invocation.json and form not in {None, "json"}:
+        raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
+    wanted = form or ("json" if invocation.json else "table")
+    with reading_state(invocation) as con:
+        room = QueryRoom(con, state_path(invocation).parent)
+        room.prepare()
+        if room.problems:
+            invocation.note(render_text(room.problems, color=invocation.colors(sys.stderr)))
+        found = room.run(sys.stdin.read() if sql == "-" else sql)
+        with open_output(None) as target:
+            for line in _lines(found, wanted, target):
+                target.stream.write(line)
+
+
+def _lines(found: Found, form: str, target: Target) -> Iterable[bytes]:
+    match form:
+        case "jsonl":
+            return _json_lines(found)
+        case "json":
+            return _json_array(found)
+        case "csv":
+            return _csv_lines(found)
+        case _:
+            return _table_lines(found, target.width)
+
+
+def _json_lines(found: Found) -> Iterable[bytes]:
+    from batchops.results.values import json_text  # noqa: PLC0415
+
+    return (json_text(dict(zip(found.columns, row, strict=True))) + b"\n" for row in found.rows)
+
+
+def _json_array(found: Found) -> Iterable[bytes]:
+    """An array with an object a line, so that a million rows stream."""
+    separator = b"["
+    for line in _json_lines(found):
+        yield separator + b"\n " + line.rstrip(b"\n")
+        separator = b","
+    yield b"[]\n" if separator == b"[" else b"\n]\n"
+
+
+def _csv_lines(found: Found) -> Iterable[bytes]:
+    from batchops.results.sinks.csv import csv_line  # noqa: PLC0415
+    from batchops.results.values import text  # noqa: PLC0415
+
+    yield csv_line(found.columns)
+    for row in found.rows:
+        yield csv_line(map(text, row))
+
+
+def _table_lines(found: Found, width: int | None) -> Iterable[bytes]:
+    from batchops.grid import Head, grid  # noqa: PLC0415
+    from batchops.results.values import text  # noqa: PLC0415
+
+    heads = [
+        Head(name, right=any(mark in kind.upper() for mark in _NUMBERS) and not kind.endswith("]"))
+        for name, kind in zip(found.columns, found.types, strict=True)
+    ]
+    return (line.encode() + b"\n" for line in grid(heads, ([text(v) for v in row] for row in found.rows), width=width))

@@ -1,0 +1,125 @@
+"""`serve`: the embedded Files+Batches API on its own, inside a project or not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from batchops.cli.options import Invocation, shared_options
+from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
+from batchops.units import parse_count
+
+if TYPE_CHECKING:
+    from batchops.server.options import ServerOptions
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where files and batches are kept.")
+@click.option("--answers", default="simulated", show_default=True, help="simulated, or module:function.")
+@click.option("--upstream", metavar="URL", help="Forward each line to this real-time endpoint (https://…/v1).")
+@click.option("--upstream-key", metavar="env:NAME", help="The endpoint's key, by reference.")
+@click.option("--upstream-concurrency", default=8, show_default=True, type=click.IntRange(1, 256))
+@click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
+@click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
+@click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
+@click.option(
+    "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
+)
+@shared_options()
+def command(
+    invocation: Invocation,
+    *,
+    host: str,
+    port: int,
+    data_dir: Path | None,
+    faults: Path | None,
+    upstream_key: str | None,
+    keys: tuple[str, ...],
+    enqueued_tokens: tuple[str, ...],
+    answers: str,
+    upstream: str | None,
+    upstream_concurrency: int,
+    seed: int,
+) -> ExitCode:
+    """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
+    from batchops.server.options import ServerOptions  # noqa: PLC0415
+
+    options = ServerOptions(
+        seed=seed,
+        answers=answers,
+        upstream=upstream,
+        upstream_key=_secret(upstream_key) if upstream_key else None,
+        upstream_concurrency=upstream_concurrency,
+        keys=tuple(_secret(key) for key in keys),
+        faults=str(faults) if faults else None,
+        enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
+    )
+    return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
+
+
+def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host: str, port: int) -> ExitCode:
+    from filelock import Timeout  # noqa: PLC0415
+
+    from batchops.server.embedded import serve  # noqa: PLC0415
+
+    ended = threading.Event()
+    code = ExitCode.DONE
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal code
+        code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.DONE
+        ended.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with serve(data_dir, options=options, host=host, port=port) as server:
+            invocation.note(f"Serving the Files+Batches API at {server.url}")
+            while not ended.wait(3600):
+                pass
+    except Timeout as problem:
+        detail = f"Another process serves {data_dir}. Use its address, or name another folder with --data."
+        raise BatchopsError(error("data_dir_in_use", "Data folder is in use.", detail)) from problem
+    except OSError as problem:
+        detail = f"{host}:{port} cannot be listened on: {problem.strerror}. Choose another with --port."
+        raise BatchopsError(error("address_unavailable", "Address is unavailable.", detail)) from problem
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code
+
+
+def _default_data(invocation: Invocation) -> Path:
+    """`state/serve` of the project, or of the folder the command was started in."""
+    try:
+        root = invocation.root
+    except BatchopsError:
+        root = invocation.directory
+    return root / "state" / "serve"
+
+
+def _secret(reference: str) -> str:
+    """The value of `env:NAME`. Keys are never written on a command line, where other users can read them."""
+    scheme, _, name = reference.partition(":")
+    if scheme != "env" or not name:
+        detail = 'Write "env:NAME": the key is read from that environment variable.'
+        raise UsageProblem(error("secret_value", "A secret must be a reference.", detail))
+    if not (value := os.environ.get(name)):
+        raise UsageProblem(error("missing_secret", "Missing secret.", f'The environment variable "{name}" is not set.'))
+    return value
+
+
+def _limit(written: str) -> tuple[str, int]:
+    model, _, count = written.rpartition("=")
+    try:
+        return model or "*", parse_count(count)
+    except ValueError as problem:
+        detail = f'"{written}" is not accepted for --enqueued-tokens; write MODEL=COUNT, such as gpt-5-mini=2M.'
+        raise UsageProblem(error("usage", "Usage error.", detail)) from problem

@@ -1,0 +1,123 @@
+"""SQL over answers and state: one fenced SELECT on a snapshot.
+
+What a query can reach: the views of tables.sql, one view results."job" a job with the columns of `columns`, and the
+copied tables in `main`. No file but the answer files, no network, no writing, no change of settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, did_you_mean, error
+from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_paths
+from batchops.results.columns import flat_columns, select_list, sql_name
+from batchops.results.recorded import recorded_jobs
+from batchops.results.vectors import vector_type
+from batchops.store.connection import sql_text
+
+_ROWS_AT_ONCE = 2048
+_PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a query: column names, DuckDB type names, and the rows, to be read once."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: Iterator[Sequence[Any]]
+
+
+@dataclass
+class QueryRoom:
+    """A snapshot made ready for users' queries; `problems` tells which jobs have no view because a file is gone."""
+
+    con: duckdb.DuckDBPyConnection
+    folder: Path
+    problems: list[Diagnostic] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Make the views, then lock the connection: nothing but SELECT on them works from here on."""
+        text = resources.files("batchops.results").joinpath("tables.sql").read_text(encoding="utf-8")
+        states = "[" + ", ".join(map(sql_text, STATES)) + "]"
+        self.con.execute(text.replace("{states}", states).replace("{outcomes}", OUTCOME_NAMES))
+        self.con.execute("CREATE SCHEMA results")
+        allowed: set[Path] = set()
+        for job in recorded_jobs(self.con):
+            answers = Answers(self.con, job, self.folder)
+            try:
+                allowed |= set(answer_paths(self.con, job, self.folder))
+            except BatchopsError as problem:
+                self.problems += problem.diagnostics
+                continue
+            columns = select_list(flat_columns(job, vectors=vector_type(answers)), typed=True)
+            view = f"SELECT {columns} FROM ({answers.source()}) WHERE {Selection().where()}"
+            self.con.execute(f"CREATE VIEW results.{sql_name(job.address)} AS {view}")
+            self.jobs.append(job.address)
+        self._lock(allowed)
+
+    def _lock(self, allowed: set[Path]) -> None:
+        paths = ", ".join(sql_text(str(path)) for path in sorted(allowed))
+        self.con.execute("SET search_path = 'shown,main'")
+        self.con.execute("SET python_enable_replacements = false")
+        self.con.execute(f"SET allowed_paths = [{paths}]")
+        self.con.execute("SET enable_external_access = false")
+        self.con.execute("SET lock_configuration = true")
+
+    def run(self, sql: str) -> Found:
+        """Run one SELECT. Raises BatchopsError for anything else, and with DuckDB's own words when it fails."""
+        try:
+            statements = self.con.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise _refused(len(statements))
+            result = self.con.execute(sql)
+        except duckdb.Error as problem:
+            raise self._failed(sql, problem) from problem
+        described = result.description or []
+        columns, types = tuple(c[0] for c in described), tuple(str(c[1]) for c in described)
+        return Found(columns, types, self._rows(sql, result))
+
+    def _rows(self, sql: str, result: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
+        try:
+            while batch := result.fetchmany(_ROWS_AT_ONCE):
+                yield from batch
+        except duckdb.Error as problem:
+            raise self._failed(sql, problem) from problem
+
+    def _failed(self, sql: str, problem: duckdb.Error) -> BatchopsError:
+        text = str(problem)
+        said = text.split("\n\nLINE ", maxsplit=1)[0].strip()
+        if missing := re.search(r"Table with name (\S+) does not exist", said):
+            said = said.splitlines()[0] + did_you_mean(missing[1], self.jobs)
+            said += (
+                f" Answers are in: {', '.join(f'results.{sql_name(job)}' for job in self.jobs[:10]) or 'nothing yet'}."
+            )
+        location, snippet = _place(sql, text)
+        found = error("query_failed", "The query failed.", said, location=location, snippet=snippet)
+        return BatchopsError(found)
+
+
+def _refused(count: int) -> BatchopsError:
+    what = "It is none" if count == 1 else f"There are {count} statements" if count else "There is none"
+    return BatchopsError(error("query_refused", "The query is refused.", f"One SELECT statement is run. {what}."))
+
+
+def _place(sql: str, text: str) -> tuple[Location | None, str | None]:
+    """Where DuckDB's caret points, as a place in the query."""
+    found = _PLACE.search(text)
+    lines = sql.split("\n")
+    if found is None or not 1 <= (number := int(found[1])) <= len(lines):
+        return None, None
+    line = lines[number - 1]
+    column = len(found[3]) - len(f"LINE {number}: ")
+    is_whole = found[2].rstrip() == line.rstrip()
+    start = Position(number, column + 1 if is_whole and column >= 0 else 1)
+    return Location("query", start), line

@@ -1,0 +1,396 @@
+"""The HTTP surface: /v1/files and /v1/batches, the real-time endpoints behind them, and /_batchops/ for tests."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from batchops import __version__
+from batchops.server import parameters
+from batchops.server.answering import Answerer
+from batchops.server.blobs import Blobs
+from batchops.server.clock import Clock
+from batchops.server.faults import Faults, parse_rules
+from batchops.server.options import ServerOptions
+from batchops.server.runner import Runner
+from batchops.server.store import Batch, File, Store
+from batchops.server.upload import receive_upload
+from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object, file_object, page
+
+_BATCH_FILE_LIFE_SECONDS = 30 * 86400
+_WINDOW_SECONDS = 86400
+_FORM_BYTES = 1024 * 1024  # what a form may add to its file
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+class Service:
+    """What the routes work on; they hold no state of their own."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: Blobs,
+        clock: Clock,
+        runner: Runner,
+        answerer: Answerer,
+        faults: Faults,
+        options: ServerOptions,
+        instance: str,
+    ) -> None:
+        self.store, self.blobs, self.clock, self.runner = store, blobs, clock, runner
+        self.answerer, self.faults, self.options, self.instance = answerer, faults, options, instance
+        self.calls: Counter[str] = Counter()
+        self.hidden: dict[str, dict[str, float]] = {}
+        """Ids that listings leave out: until a time, or for so many looks."""
+
+    def owner(self, request: Request) -> str:
+        """Whose files and batches a call may see. Raises ApiError when it brings no good key."""
+        if not self.options.keys:
+            return ""
+        header = request.headers.get("authorization", "")
+        given = header[7:] if header[:7].lower() == "bearer " else request.headers.get("api-key", "")
+        if not given:
+            message = "You didn't provide an API key. Provide it in an Authorization header using Bearer auth."
+            raise ApiError(401, message, headers={"www-authenticate": "Bearer"})
+        known = [key for key in self.options.keys if hmac.compare_digest(key.encode(), given.encode())]
+        if not known:
+            raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        return sha256(given.encode()).hexdigest()[:32]
+
+    def is_hidden(self, object_id: str) -> bool:
+        """Whether a listing leaves this object out; each asking is a look."""
+        rule = self.hidden.get(object_id)
+        if rule is None:
+            return False
+        rule["looks"] -= 1
+        if self.clock.now() < rule["until"] or rule["looks"] >= 0:
+            return True
+        del self.hidden[object_id]
+        return False
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+# Files
+
+
+async def create_file(request: Request) -> Response:
+    service = _service(request)
+    owner, limits = service.owner(request), service.options.limits
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limits.upload_bytes + _FORM_BYTES:
+        raise ApiError(400, "File is too large.", param="file")
+    path = service.blobs.temporary()
+    try:
+        upload = await receive_upload(
+            request.headers.get("content-type", ""), _body(request), path, max_bytes=limits.upload_bytes
+        )
+        purpose, seconds = parameters.upload_fields(upload)
+        if purpose == "batch":
+            parameters.check_batch_file(upload)
+            seconds = seconds or _BATCH_FILE_LIFE_SECONDS
+        if service.store.stored_bytes(owner) + upload.bytes > limits.storage_bytes:
+            raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
+        now = service.clock.seconds()
+        file = File(
+            id=f"file-{secrets.token_hex(12)}",
+            owner=owner,
+            filename=upload.filename or "upload",
+            purpose=purpose,
+            bytes=upload.bytes,
+            created_at=now,
+            expires_at=now + seconds if seconds else None,
+        )
+        await run_in_threadpool(_store_file, service, path, file)
+    finally:
+        path.unlink(missing_ok=True)
+    return Json(file_object(file))
+
+
+def _store_file(service: Service, path: Any, file: File) -> None:
+    service.blobs.keep(path, file.id)
+    service.store.add_file(file)
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
+
+
+async def list_files(request: Request) -> Response:
+    service = _service(request)
+    query = request.query_params
+    order = parameters.choice({"order": query.get("order", "desc")}, "order", ("asc", "desc"))
+    try:
+        files, has_more = service.store.files(
+            service.owner(request),
+            now=service.clock.seconds(),
+            limit=parameters.limit(query, default=10_000, most=10_000),
+            purpose=query.get("purpose"),
+            after=query.get("after") or None,
+            newest_first=order == "desc",
+        )
+    except LookupError:
+        raise _no_file(query["after"], 400) from None
+    return Json(page([file_object(file) for file in files if not service.is_hidden(file.id)], has_more=has_more))
+
+
+def _no_file(file_id: str, status: int = 404) -> ApiError:
+    return ApiError(status, f"No such File object: {file_id}", param="id")
+
+
+def _file(request: Request) -> File:
+    service = _service(request)
+    file_id = request.path_params["file_id"]
+    file = service.store.file(service.owner(request), file_id, now=service.clock.seconds())
+    if file is None:
+        raise _no_file(file_id)
+    return file
+
+
+async def get_file(request: Request) -> Response:
+    return Json(file_object(_file(request)))
+
+
+async def delete_file(request: Request) -> Response:
+    service, file = _service(request), _file(request)
+    gone = await run_in_threadpool(service.store.delete_file, file.owner, file.id, now=service.clock.seconds())
+    if not gone:
+        raise _no_file(file.id)
+    service.blobs.drop(file.id)
+    return Json({"id": file.id, "object": "file", "deleted": True})
+
+
+async def get_content(request: Request) -> Response:
+    file = _file(request)
+    path = _service(request).blobs.path(file.id)
+    if not path.exists():
+        raise _no_file(file.id)
+    return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
+
+
+# Batches
+
+
+async def create_batch(request: Request) -> Response:
+    service = _service(request)
+    owner = service.owner(request)
+    body = parameters.parse_json(await _json_body(request))
+    now = service.clock.seconds()
+    batch = Batch(
+        id=f"batch_{secrets.token_hex(16)}",
+        owner=owner,
+        input_file_id=parameters.text(body, "input_file_id"),
+        endpoint=parameters.choice(body, "endpoint", parameters.BATCH_ENDPOINTS),
+        completion_window=parameters.choice(body, "completion_window", parameters.WINDOWS),
+        created_at=now,
+        expires_at=now + _WINDOW_SECONDS,
+        metadata=parameters.metadata(body.get("metadata")),
+        output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after"),
+    )
+    batch = replace(batch, fate=service.faults.for_batch(batch))
+    await run_in_threadpool(service.store.add_batch, batch)
+    service.runner.submit(batch)
+    return Json(batch_object(batch))
+
+
+async def _json_body(request: Request) -> bytes:
+    most = _service(request).options.limits.json_body_bytes
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise ApiError(413, f"Maximum content size limit ({most}) exceeded.", code="request_too_large")
+    return body
+
+
+def _batch(request: Request) -> Batch:
+    service = _service(request)
+    batch_id = request.path_params["batch_id"]
+    batch = service.store.batch(service.owner(request), batch_id)
+    if batch is None:
+        raise ApiError(404, f"No batch found with id '{batch_id}'.")
+    return batch
+
+
+async def get_batch(request: Request) -> Response:
+    return Json(batch_object(_service(request).runner.view(_batch(request))))
+
+
+async def list_batches(request: Request) -> Response:
+    service = _service(request)
+    after = request.query_params.get("after") or None
+    size = parameters.limit(request.query_params, default=20, most=100)
+    try:
+        batches, has_more = service.store.batches(service.owner(request), limit=size, after=after)
+    except LookupError:
+        raise ApiError(400, f"No batch found with id '{after}'.", param="after") from None
+    shown = [batch_object(service.runner.view(batch)) for batch in batches if not service.is_hidden(batch.id)]
+    return Json(page(shown, has_more=has_more))
+
+
+async def cancel_batch(request: Request) -> Response:
+    service, batch = _service(request), _batch(request)
+    now = service.clock.seconds()
+
+    def cancelling(before: Batch) -> Batch:
+        if before.status in TERMINAL or before.status == "cancelling":
+            return before
+        return replace(before, status="cancelling", cancelling_at=now)
+
+    after = await run_in_threadpool(service.store.change_batch, batch.id, cancelling)
+    if after.status in TERMINAL - {"cancelled"}:
+        raise ApiError(409, f"Cannot cancel a batch with status '{after.status}'.")
+    if after.status == "cancelling":
+        service.runner.stop(after)
+    return Json(batch_object(service.runner.view(after)))
+
+
+# Real time: the same answers one by one
+
+
+async def answer_now(request: Request) -> Response:
+    service = _service(request)
+    service.owner(request)
+    body = parameters.parse_json(await _json_body(request))
+    if body.get("stream"):
+        raise ApiError(400, "Streaming is not supported here.", param="stream", code="unsupported_value")
+    if not isinstance(body.get("model"), str) and request.url.path != "/v1/moderations":
+        raise parameters.missing("model")
+    try:
+        reply = await run_in_threadpool(service.answerer.answer, request.url.path, body)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise ApiError(400, "The body of your request is not of the expected form.") from None
+    return Json(reply.body, status_code=reply.status or 500)
+
+
+async def list_models(request: Request) -> Response:
+    service = _service(request)
+    service.owner(request)
+    names = sorted(service.options.models) or ["batchops-simulated"]
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "batchops"} for name in names]
+    return Json({"object": "list", "data": models})
+
+
+# For tests
+
+
+async def health(request: Request) -> Response:
+    service = _service(request)
+    return Json({"status": "ok", "version": __version__, "pid": os.getpid(), "instance": service.instance})
+
+
+async def ledger(request: Request) -> Response:
+    """Every line that was executed, with how often, and how many calls of each kind came in since the start."""
+    service = _service(request)
+    owner, wanted = service.owner(request), request.query_params.get("batch_id")
+    ended: set[str] = set()
+    rows: list[dict[str, Any]] = []
+    for batch_id, custom_id, times in service.store.executions(owner, wanted):
+        ended.add(batch_id)
+        rows.append({"batch_id": batch_id, "custom_id": custom_id, "count": times})
+    for batch_id, executions in service.runner.live_executions():
+        if batch_id not in ended and wanted in (None, batch_id) and service.store.batch(owner, batch_id):
+            rows += [{"batch_id": batch_id, "custom_id": name, "count": n} for name, n in executions.items()]
+    total = sum(row["count"] for row in rows)
+    return Json({"object": "ledger", "executed": total, "executions": rows, "calls": dict(service.calls)})
+
+
+async def advance_clock(request: Request) -> Response:
+    service = _service(request)
+    service.owner(request)
+    seconds = parameters.parse_json(await _json_body(request)).get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**10:
+        raise parameters.invalid_type("seconds", "a number of at least 0", seconds)
+    now = await run_in_threadpool(service.clock.advance, seconds)
+    await run_in_threadpool(service.store.set_fact, "clock_offset", service.clock.offset_seconds)
+    return Json({"now": now})
+
+
+async def replace_faults(request: Request) -> Response:
+    service = _service(request)
+    service.owner(request)
+    try:
+        rules = parse_rules(parameters.parse_json(await _json_body(request)))
+    except ValueError as problem:
+        raise ApiError(400, f"Invalid fault plan: {problem}.") from problem
+    service.faults.replace(rules)
+    return Json({"rules": len(rules)})
+
+
+# The application
+
+_ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+    ("POST", "/v1/files", create_file),
+    ("GET", "/v1/files", list_files),
+    ("GET", "/v1/files/{file_id}", get_file),
+    ("DELETE", "/v1/files/{file_id}", delete_file),
+    ("GET", "/v1/files/{file_id}/content", get_content),
+    ("POST", "/v1/batches", create_batch),
+    ("GET", "/v1/batches", list_batches),
+    ("GET", "/v1/batches/{batch_id}", get_batch),
+    ("POST", "/v1/batches/{batch_id}/cancel", cancel_batch),
+    ("POST", "/v1/chat/completions", answer_now),
+    ("POST", "/v1/responses", answer_now),
+    ("POST", "/v1/embeddings", answer_now),
+    ("POST", "/v1/moderations", answer_now),
+    ("POST", "/v1/completions", answer_now),
+    ("GET", "/v1/models", list_models),
+    ("GET", "/_batchops/health", health),
+    ("GET", "/_batchops/ledger", ledger),
+    ("POST", "/_batchops/clock/advance", advance_clock),
+    ("POST", "/_batchops/faults", replace_faults),
+)
+
+
+async def _api_error(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, ApiError)
+    return Json(problem.body, status_code=problem.status, headers=problem.headers)
+
+
+async def _http_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    call = f"{request.method} {request.url.path}"
+    message = f"Invalid URL ({call})" if problem.status_code == 404 else f"Invalid method for URL ({call})"
+    body = error_object(message, kind="invalid_request_error")
+    return Json(body, status_code=problem.status_code, headers=dict(problem.headers or {}))
+
+
+async def _disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)
+
+
+def make_app(service: Service) -> Starlette:
+    """The ASGI application without what a fault plan does to its calls; see `interference`."""
+    app = Starlette(
+        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in _ROUTES],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, ClientDisconnect: _disconnected},
+    )
+    app.state.service = service
+    return app

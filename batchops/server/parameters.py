@@ -1,0 +1,169 @@
+"""Checks of what a client asks for: each returns a good value or raises the service's 400."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from batchops.server.upload import Upload
+from batchops.server.validate import json_type
+from batchops.server.wire import ApiError
+
+BATCH_ENDPOINTS = (
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+)
+PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+WINDOWS = ("24h",)
+_LEAST_LIFE, _MOST_LIFE = 3600, 2592000
+_FORMAT_MESSAGE = "Invalid file format for Batch API. Must be .jsonl"
+
+
+def invalid_value(param: str, value: Any, supported: tuple[str, ...]) -> ApiError:
+    shown = ", ".join(f"'{one}'" for one in supported)
+    return ApiError(400, f"Invalid value: '{value}'. Supported values are: {shown}.", param=param, code="invalid_value")
+
+
+def invalid_type(param: str, wanted: str, value: Any) -> ApiError:
+    message = f"Invalid type for '{param}': expected {wanted}, but got {json_type(value)} instead."
+    return ApiError(400, message, param=param, code="invalid_type")
+
+
+def missing(param: str) -> ApiError:
+    message = f"Missing required parameter: '{param}'."
+    return ApiError(400, message, param=param, code="missing_required_parameter")
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as problem:
+        raise ApiError(400, "We could not parse the JSON body of your request.") from problem
+    if not isinstance(parsed, dict):
+        raise ApiError(400, f"Invalid type: expected an object, but got {json_type(parsed)} instead.")
+    return parsed
+
+
+def choice(asked: Mapping[str, Any], param: str, supported: tuple[str, ...]) -> str:
+    """A required parameter with a closed set of values."""
+    value = asked.get(param)
+    if value is None:
+        raise missing(param)
+    if not isinstance(value, str):
+        raise invalid_type(param, "a string", value)
+    if value not in supported:
+        raise invalid_value(param, value, supported)
+    return value
+
+
+def text(asked: Mapping[str, Any], param: str) -> str:
+    value = asked.get(param)
+    if value is None:
+        raise missing(param)
+    if not isinstance(value, str):
+        raise invalid_type(param, "a string", value)
+    return value
+
+
+def metadata(value: Any) -> dict[str, str] | None:
+    """At most 16 pairs of texts, keys up to 64 and values up to 512 characters."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise invalid_type("metadata", "an object", value)
+    if len(value) > 16:
+        message = "Invalid 'metadata': too many properties. Expected an object with at most 16 properties, "
+        message += f"but got an object with {len(value)} properties instead."
+        raise ApiError(400, message, param="metadata", code="object_above_max_properties")
+    for key, held in value.items():
+        _short(key, 64, "metadata", "key ")
+        if not isinstance(held, str):
+            raise invalid_type(f"metadata.{key}", "a string", held)
+        _short(held, 512, f"metadata.{key}", "")
+    return value
+
+
+def _short(value: str, most: int, param: str, what: str) -> None:
+    if len(value) > most:
+        message = f"Invalid '{param}': {what}string too long. Expected a string with maximum length {most}, "
+        message += f"but got a string with length {len(value)} instead."
+        raise ApiError(400, message, param=param, code="string_above_max_length")
+
+
+def life(value: Any, param: str) -> int | None:
+    """Seconds of an expiry policy `{"anchor": "created_at", "seconds": 3600…2592000}`."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise invalid_type(param, "an object", value)
+    choice(
+        {f"{param}.anchor": value.get("anchor")},
+        f"{param}.anchor",
+        ("created_at",),
+    )
+    seconds = value.get("seconds")
+    if seconds is None:
+        raise missing(f"{param}.seconds")
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        raise invalid_type(f"{param}.seconds", "an integer", seconds)
+    return _between(seconds, _LEAST_LIFE, _MOST_LIFE, f"{param}.seconds")
+
+
+def _between(value: int, least: int, most: int, param: str) -> int:
+    if least <= value <= most:
+        return value
+    side, bound, sign = ("below", least, ">=") if value < least else ("above", most, "<=")
+    limit = "minimum" if value < least else "maximum"
+    message = (
+        f"Invalid '{param}': integer {side} {limit} value. Expected a value {sign} {bound}, but got {value} instead."
+    )
+    raise ApiError(400, message, param=param, code=f"integer_{side}_{limit[:3]}_value")
+
+
+def limit(query: Mapping[str, str], *, default: int, most: int) -> int:
+    """The `limit` of a listing."""
+    written = query.get("limit")
+    if written is None:
+        return default
+    try:
+        value = int(written)
+    except ValueError:
+        raise invalid_type("limit", "an integer", written) from None
+    return _between(value, 1, most, "limit")
+
+
+def upload_fields(upload: Upload) -> tuple[str, int | None]:
+    """The purpose and the life in seconds of an upload."""
+    if upload.filename is None:
+        raise missing("file")
+    purpose = choice(upload.fields, "purpose", PURPOSES)
+    policy: dict[str, Any] = {}
+    for name in ("anchor", "seconds"):
+        if (written := upload.fields.get(f"expires_after[{name}]")) is not None:
+            policy[name] = int(written) if name == "seconds" and written.isascii() and written.isdigit() else written
+    return purpose, life(policy or None, "expires_after")
+
+
+def check_batch_file(upload: Upload) -> None:
+    """What is refused at upload: another name, an empty file, a first line that is not JSON."""
+    if upload.bytes == 0:
+        raise ApiError(400, "File is empty.", param="file")
+    name = upload.filename or ""
+    if name != "upload" and not name.endswith(".jsonl"):
+        raise ApiError(400, _FORMAT_MESSAGE)
+    with upload.path.open("rb") as content:
+        first = content.readline()
+    try:
+        parsed = orjson.loads(first)
+    except orjson.JSONDecodeError as problem:
+        raise ApiError(400, _FORMAT_MESSAGE) from problem
+    if not isinstance(parsed, dict):
+        raise ApiError(400, _FORMAT_MESSAGE)

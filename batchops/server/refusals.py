@@ -1,0 +1,120 @@
+"""Requests that the service answers with 400, line by line: parameters a model does not take, schemas it refuses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from batchops.server.lines import Reply
+from batchops.server.wire import error_object
+
+_TAKES_NO_MAX_TOKENS = re.compile(r"(o\d|gpt-[5-9])(?!.*-chat)")
+_LEAST_OUTPUT_TOKENS = 16
+_MOST_EMBEDDING_INPUTS = 2048
+
+
+def refusal(url: str, body: dict[str, Any]) -> Reply | None:
+    """The 400 a request earns, or None if it is fit to be answered."""
+    check = _CHECKS.get(url)
+    return check(body) if check else None
+
+
+def _bad(message: str, *, param: str | None = None, code: str | None = None) -> Reply:
+    return Reply(400, error_object(message, kind="invalid_request_error", param=param, code=code))
+
+
+def _chat(body: dict[str, Any]) -> Reply | None:
+    if body.get("max_tokens") is not None and _TAKES_NO_MAX_TOKENS.match(body["model"]):
+        message = "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        message += "Use 'max_completion_tokens' instead."
+        return _bad(message, param="max_tokens", code="unsupported_parameter")
+    chosen = body.get("response_format")
+    if not isinstance(chosen, dict):
+        return None
+    if chosen.get("type") == "json_object" and b"json" not in orjson.dumps(body["messages"]).lower():
+        message = "'messages' must contain the word 'json' in some form, "
+        return _bad(f"{message}to use 'response_format' of type 'json_object'.", param="messages")
+    return _schema(chosen.get("json_schema"), "response_format") if chosen.get("type") == "json_schema" else None
+
+
+def _responses(body: dict[str, Any]) -> Reply | None:
+    cap = body.get("max_output_tokens")
+    if isinstance(cap, int) and cap < _LEAST_OUTPUT_TOKENS:
+        message = (
+            f"Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got {cap} instead."
+        )
+        return _bad(message, param="max_output_tokens", code="integer_below_min_value")
+    for name, wanted in (("text", dict), ("reasoning", dict), ("tools", list), ("metadata", dict)):
+        if body.get(name) is not None and not isinstance(body[name], wanted):
+            return _bad(f"Invalid type for '{name}'.", param=name, code="invalid_type")
+    shape = (body.get("text") or {}).get("format")
+    if isinstance(shape, dict) and shape.get("type") == "json_schema":
+        return _schema(shape, "text.format")
+    return None
+
+
+def _schema(named: Any, param: str) -> Reply | None:
+    if not isinstance(named, dict) or not isinstance(named.get("name"), str):
+        text = f"Missing required parameter: '{param}.name'."
+        return _bad(text, param=f"{param}.name", code="missing_required_parameter")
+    problem = strict_problem(named.get("schema")) if named.get("strict") else None
+    if problem is None:
+        return None
+    message = f"Invalid schema for {param.replace('.', '_')} '{named['name']}': {problem}"
+    return _bad(message, param=param, code="invalid_json_schema")
+
+
+def strict_problem(schema: Any) -> str | None:
+    """Why strict structured output would refuse a schema, in the service's words; None if it would not."""
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        kind = schema.get("type") if isinstance(schema, dict) else None
+        return f"schema must be a JSON Schema of 'type: \"object\"', got 'type: \"{kind}\"'."
+    return _strict(schema, ())
+
+
+def _strict(schema: Any, path: tuple[str, ...]) -> str | None:
+    if not isinstance(schema, dict):
+        return None
+    where = f"In context={path!r}"
+    properties = schema.get("properties")
+    if schema.get("type") == "object" or isinstance(properties, dict):
+        if schema.get("additionalProperties") is not False:
+            return f"{where}, 'additionalProperties' is required to be supplied and to be false."
+        missing = [name for name in properties or {} if name not in schema.get("required", [])]
+        if missing:
+            text = (
+                f"{where}, 'required' is required to be supplied and to be an array including every key in properties."
+            )
+            return f"{text} Missing '{missing[0]}'."
+    for keyword in ("allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas"):
+        if keyword in schema:
+            return f"{where}, '{keyword}' is not permitted."
+    return _strict_inner(schema, path)
+
+
+def _strict_inner(schema: dict[str, Any], path: tuple[str, ...]) -> str | None:
+    inner: list[tuple[tuple[str, ...], Any]] = []
+    for keyword in ("properties", "$defs", "definitions"):
+        held = schema.get(keyword)
+        if isinstance(held, dict):
+            inner += [((*path, keyword, name), part) for name, part in held.items()]
+    options = schema.get("anyOf")
+    if isinstance(options, list):
+        inner += [((*path, "anyOf", str(index)), part) for index, part in enumerate(options)]
+    inner.append(((*path, "items"), schema.get("items")))
+    return next((problem for where, part in inner if (problem := _strict(part, where))), None)
+
+
+def _embeddings(body: dict[str, Any]) -> Reply | None:
+    given = body.get("input")
+    if isinstance(given, list) and len(given) > _MOST_EMBEDDING_INPUTS and not isinstance(given[0], int):
+        message = f"Invalid 'input': array too long. Expected an array with maximum length {_MOST_EMBEDDING_INPUTS}, "
+        return _bad(f"{message}but got an array with length {len(given)} instead.", param="input")
+    if given in ("", []):
+        return _bad("'input' cannot be empty.", param="input")
+    return None
+
+
+_CHECKS = {"/v1/chat/completions": _chat, "/v1/responses": _responses, "/v1/embeddings": _embeddings}

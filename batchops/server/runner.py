@@ -1,0 +1,536 @@
+"""The state machine of batches: validating → in_progress → finalizing → completed, and the ways out of it.
+
+Whatever a batch is doing is in the store and in its journal; a server that is killed goes on from there. A batch is
+advanced by one thread at a time; waiting costs no thread: a batch that must wait is parked until its time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import queue
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from random import Random
+from typing import Any
+
+from batchops.server.answering import Abandoned, Answerer, answer_many, server_error
+from batchops.server.blobs import Blobs
+from batchops.server.clock import Clock
+from batchops.server.faults import Faults, LineRule
+from batchops.server.journal import PLACEMENTS, Entry, Journal, copy_lines, read_entries
+from batchops.server.lines import Line, Reply, read_custom_ids, read_lines, result_line, unanswered_line
+from batchops.server.options import ServerOptions
+from batchops.server.store import Batch, File, Store
+from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
+from batchops.server.wire import TERMINAL, error_object
+
+_LOG = logging.getLogger("batchops.server")
+_FLUSH_SECONDS = 0.05
+_FLUSH_ENTRIES = 128
+_SYNC_SECONDS = 1.0
+_OUTPUT_LIFE_SECONDS = 30 * 86400
+_RETRY_SECONDS = 5.0
+
+
+class _Lane:
+    """Threads that take batch ids from a queue."""
+
+    def __init__(self, name: str, threads: int, work: Callable[[str], None]) -> None:
+        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._work = work
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"batchops-{name}-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, batch_id: str) -> None:
+        self._queue.put(batch_id)
+
+    def close(self, timeout_seconds: float) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout_seconds)
+
+    def _loop(self) -> None:
+        while (batch_id := self._queue.get()) is not None:
+            self._work(batch_id)
+
+
+class _Warden:
+    """Wakes parked batches when their time comes on the server's clock, which may be advanced."""
+
+    def __init__(self, clock: Clock, wake: Callable[[str], None], chore: Callable[[], None]) -> None:
+        self._clock, self._wake, self._chore = clock, wake, chore
+        self._due: list[tuple[float, str]] = []
+        self._changed = threading.Condition()
+        self._is_closed = False
+        clock.on_advance(self.nudge)
+        self._thread = threading.Thread(target=self._loop, name="batchops-warden", daemon=True)
+        self._thread.start()
+
+    def park(self, batch_id: str, until: float) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (until, batch_id))
+            self._changed.notify()
+
+    def nudge(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while (ready := self._wait()) is not None:
+            self._chore()
+            for batch_id in ready:
+                self._wake(batch_id)
+
+    def _wait(self) -> list[str] | None:
+        with self._changed:
+            if not self._is_closed and not self._ripe():
+                left = self._due[0][0] - self._clock.now() if self._due else 60.0
+                self._changed.wait(min(max(left, 0.001), 60.0))
+            if self._is_closed:
+                return None
+            return [heapq.heappop(self._due)[1] for _ in range(self._ripe())]
+
+    def _ripe(self) -> int:
+        now = self._clock.now()
+        return sum(1 for until, _ in self._due if until <= now)
+
+
+class Runner:
+    """Advances every unfinished batch of a store until it has ended."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: Blobs,
+        clock: Clock,
+        answerer: Answerer,
+        faults: Faults,
+        options: ServerOptions,
+        on_end: Callable[[Batch], None] = lambda batch: None,
+    ) -> None:
+        self._store, self._blobs, self._clock = store, blobs, clock
+        self._answerer, self._faults, self._options, self._on_end = answerer, faults, options, on_end
+        self._lock = threading.Lock()
+        self._admission = threading.Lock()
+        self._is_closing = threading.Event()
+        self._claimed: dict[str, bool] = {}
+        self._live: dict[str, tuple[Journal, threading.Event]] = {}
+        self._late_looks: Counter[str] = Counter()
+        self._checking = _Lane("check", 2, self._advance)
+        self._working = _Lane("work", 8 if answerer.concurrency > 1 else 2, self._advance)
+        self._warden = _Warden(clock, self._wake, self._expire_files)
+
+    # What the API calls
+
+    def resume(self) -> None:
+        """Go on with every batch that had not ended when the server stopped."""
+        for batch in self._store.unfinished():
+            self.submit(batch)
+
+    def submit(self, batch: Batch) -> None:
+        self._warden.park(batch.id, batch.expires_at)
+        (self._checking if batch.status == "validating" else self._working).put(batch.id)
+
+    def stop(self, batch: Batch) -> None:
+        """The batch is `cancelling` in the store: let whoever works on it see that."""
+        with self._lock:
+            live = self._live.get(batch.id)
+        if live is not None:
+            live[1].set()
+        self._working.put(batch.id)
+
+    def view(self, batch: Batch) -> Batch:
+        """The batch as a client sees it now: counts of work under way, file ids that come late."""
+        with self._lock:
+            live = self._live.get(batch.id)
+        if live is not None and batch.status not in TERMINAL:
+            return replace(batch, completed=live[0].tally.completed, failed=live[0].tally.failed)
+        late = (batch.fate or {}).get("late_file_ids")
+        if late is not None and batch.status == "completed":
+            with self._lock:
+                self._late_looks[batch.id] += 1
+                if self._late_looks[batch.id] <= late["looks"]:
+                    return replace(batch, output_file_id=None, error_file_id=None)
+        return batch
+
+    def live_executions(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """(batch id, times by custom_id) of the batches under way."""
+        with self._lock:
+            live = list(self._live.items())
+        for batch_id, (journal, _) in live:
+            yield batch_id, dict(journal.times)
+
+    def close(self, *, grace_seconds: float = 5.0) -> None:
+        """Stop between two lines; what was answered is in the journals."""
+        self._is_closing.set()
+        self._warden.close()
+        self._answerer.close()
+        self._checking.close(grace_seconds)
+        self._working.close(grace_seconds)
+
+    # One thread at a time
+
+    def _wake(self, batch_id: str) -> None:
+        with self._lock:
+            live = self._live.get(batch_id)
+        if live is not None and self._store.any_batch(batch_id).expires_at <= self._clock.now():
+            live[1].set()
+        self._working.put(batch_id)
+
+    def _advance(self, batch_id: str) -> None:
+        if not self._claim(batch_id):
+            return
+        try:
+            while not self._is_closing.is_set() and self._step(self._store.any_batch(batch_id)):
+                pass
+        except Exception as problem:
+            # A full disk must not lose the batch: it is in the store, and is tried again.
+            _LOG.exception("batch %s cannot go on: %s", batch_id, type(problem).__name__)
+            self._warden.park(batch_id, self._clock.now() + _RETRY_SECONDS)
+        finally:
+            if self._release(batch_id):
+                self._working.put(batch_id)
+
+    def _claim(self, batch_id: str) -> bool:
+        with self._lock:
+            if batch_id in self._claimed:
+                self._claimed[batch_id] = True
+                return False
+            self._claimed[batch_id] = False
+            return True
+
+    def _release(self, batch_id: str) -> bool:
+        """Whether somebody asked for the batch meanwhile, so that it must be looked at again."""
+        with self._lock:
+            return self._claimed.pop(batch_id) and not self._is_closing.is_set()
+
+    def _step(self, batch: Batch) -> bool:
+        """Do the next thing. False when the batch has ended, is parked, or now belongs to the other lane."""
+        if batch.status in TERMINAL:
+            return False
+        if batch.status != "cancelling" and self._clock.now() >= batch.expires_at:
+            return self._end(batch, "expired")
+        match batch.status:
+            case "validating":
+                return self._validate(batch)
+            case "in_progress":
+                return self._execute(batch)
+            case "finalizing":
+                return not self._is_stalled(batch, batch.finalizing_at) and self._end(batch, "completed")
+            case _:
+                return self._end(batch, "cancelled")
+
+    # Validating
+
+    def _validate(self, batch: Batch) -> bool:
+        if self._is_stalled(batch, batch.created_at):
+            return False
+        errors = self._check(batch)
+        if self._is_closing.is_set():
+            return False
+        if errors:
+            return self._fail(batch, errors)
+        self._working.put(batch.id)
+        return False
+
+    def _check(self, batch: Batch) -> list[dict[str, Any]]:
+        """Read the whole input file and let the batch begin, or say why it cannot."""
+        gone = [missing_file(batch.input_file_id, self._options.organization)]
+        if self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds()) is None:
+            return gone
+        try:
+            path = self._blobs.lend(batch.input_file_id, batch.id)
+        except FileNotFoundError:
+            return gone
+        options, stop = self._options, self._is_closing.is_set
+        found = check_input(path, endpoint=batch.endpoint, limits=options.limits, models=options.models, stop=stop)
+        if fate := (batch.fate or {}).get("fail"):
+            return [self._fated_error(fate, found.model)]
+        if found.errors or stop():
+            return found.errors
+        return self._admit(batch, found, gone)
+
+    def _admit(self, batch: Batch, found: Checked, gone: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Begin, if the model's queue has room and the file is still there: from here on lines are executed."""
+        model, limits = found.model or "", self._options.enqueued_tokens
+        with self._admission:
+            limit = limits.get(model, limits.get("*"))
+            queued = self._store.enqueued_tokens(batch.owner, model)
+            if limit is not None and queued + found.prompt_tokens > limit:
+                return [token_limit_exceeded(model, self._options.organization, limit)]
+            now = self._clock.seconds()
+            begun = self._store.begin_batch(batch.id, lambda before: _begun(before, model, found, now), now=now)
+        return gone if begun is None else []
+
+    def _fated_error(self, fate: dict[str, Any], model: str | None) -> dict[str, Any]:
+        if fate["message"] is None and fate["code"] == "token_limit_exceeded":
+            return token_limit_exceeded(model or "unknown", self._options.organization, 2_000_000)
+        message = fate["message"] or "The batch was failed by the fault plan."
+        return batch_error(fate["code"], message, param=fate["param"], line=fate["line"])
+
+    def _fail(self, batch: Batch, errors: list[dict[str, Any]]) -> bool:
+        def failed(before: Batch) -> Batch:
+            if before.status != "validating":
+                return before
+            return replace(before, status="failed", errors=errors, failed_at=self._clock.seconds())
+
+        after = self._store.change_batch(batch.id, failed)
+        if after.status == "failed":
+            self._blobs.clear(batch.id)
+            self._on_end(after)
+            return False
+        return True
+
+    def _is_stalled(self, batch: Batch, since: int | None) -> bool:
+        """Whether a fault plan holds the batch in this state; if so it is parked until it is let go."""
+        fate = (batch.fate or {}).get("stall")
+        if fate is None or fate["status"] != batch.status:
+            return False
+        until = batch.expires_at if fate["seconds"] is None else (since or batch.created_at) + fate["seconds"]
+        if until <= self._clock.now():
+            return False
+        self._warden.park(batch.id, until)
+        return True
+
+    # Executing
+
+    def _execute(self, batch: Batch) -> bool:
+        workspace = self._blobs.workspace(batch.id)
+        stop = threading.Event()
+        with Journal(workspace / "journal") as journal:
+            with self._lock:
+                self._live[batch.id] = (journal, stop)
+            try:
+                self._answer_lines(batch, journal, stop)
+                journal.sync()
+                whole = len(journal.times) == batch.total
+            finally:
+                with self._lock:
+                    self._live.pop(batch.id)
+        if stop.is_set() or self._is_closing.is_set():
+            return not self._is_closing.is_set()
+        return self._finalize(batch) if whole and not self._is_doomed(batch) else self._meet_fate(batch)
+
+    def _answer_lines(self, batch: Batch, journal: Journal, stop: threading.Event) -> None:
+        dice = str(self._store.ordinal(batch.id)) if self._faults.has_line_rules else ""
+        lines = (
+            line
+            for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl")
+            if line.custom_id not in journal.times
+        )
+        answered = answer_many(
+            islice(lines, max(self._line_limit(batch) - len(journal.times), 0)),
+            lambda line: self._answer(line, dice),
+            concurrency=self._answerer.concurrency,
+            stop=lambda: stop.is_set() or self._is_closing.is_set(),
+        )
+        self._record((_entry(line, *answer) for line, answer in answered if answer is not None), journal)
+
+    def _record(self, entries: Iterator[Entry], journal: Journal) -> None:
+        """Write entries as they come: costly ones one by one, others many at a time."""
+        held: list[Entry] = []
+        flushed = synced = time.monotonic()
+        for entry in entries:
+            held.append(entry)
+            now = time.monotonic()
+            if self._answerer.is_costly or len(held) >= _FLUSH_ENTRIES or now - flushed > _FLUSH_SECONDS:
+                journal.append(held)
+                held.clear()
+                flushed = now
+            if now - synced > _SYNC_SECONDS:
+                journal.sync()
+                synced = now
+        journal.append(held)
+
+    def _answer(self, line: Line, dice: str) -> tuple[bytes | None, Reply] | None:
+        """A flag if the fault plan has one, and the reply. None if there is none because the server stops."""
+        rule = self._faults.for_line(dice, line.custom_id, line.body) if self._faults.has_line_rules else None
+        try:
+            if rule is None:
+                return None, self._answerer.answer(line.url, line.body)
+            return self._spoiled(rule, line)
+        except Abandoned:
+            return None
+        except Exception as problem:
+            _LOG.warning("a line could not be answered: %s", type(problem).__name__)
+            return None, server_error("The server had an error while processing your request.")
+
+    def _spoiled(self, rule: LineRule, line: Line) -> tuple[bytes | None, Reply]:
+        if (flag := _ASTRAY.get(rule.effect)) is not None:
+            reply = self._answerer.answer(line.url, line.body)
+            return flag if reply.status == 200 else _ASTRAY_ERROR.get(flag, flag), reply
+        match rule.effect:
+            case "error":
+                kind = rule.type or ("server_error" if rule.status >= 500 else "invalid_request_error")
+                return None, Reply(rule.status, error_object(rule.message, kind=kind, code=rule.code))
+            case "status_0":
+                return b"O", Reply(0, None)
+            case "timeout":
+                return None, Reply(0, error=("request_timeout", "The underlying call to the model timed out."))
+        return None, _simulate(rule.effect, line, self._options.seed, self._clock)
+
+    def _line_limit(self, batch: Batch) -> int:
+        """How many lines may be executed before a fate of this batch comes true."""
+        limits = [batch.total]
+        for effect in ("expire", "cancel"):
+            if fate := (batch.fate or {}).get(effect):
+                limits.append(math.floor(batch.total * fate["at"]))
+        stall = (batch.fate or {}).get("stall")
+        if stall is not None and stall["status"] == "in_progress" and self._stall_end(batch, stall) > self._clock.now():
+            limits.append(math.floor(batch.total * stall["at"]))
+        return min(limits)
+
+    def _stall_end(self, batch: Batch, stall: dict[str, Any]) -> float:
+        if stall["seconds"] is None:
+            return batch.expires_at
+        return float((batch.in_progress_at or batch.created_at) + stall["seconds"])
+
+    @staticmethod
+    def _is_doomed(batch: Batch) -> bool:
+        return bool({"expire", "cancel"} & (batch.fate or {}).keys())
+
+    def _meet_fate(self, batch: Batch) -> bool:
+        """Not all lines were to be executed: the batch is parked, or ends as its fate says."""
+        fate = batch.fate or {}
+        if self._is_stalled(batch, batch.in_progress_at):
+            return False
+        if "expire" in fate:
+            return self._end(batch, "expired")
+        if "cancel" in fate:
+            now = self._clock.seconds()
+            self._store.change_batch(
+                batch.id, lambda before: replace(before, status="cancelling", cancelling_at=before.cancelling_at or now)
+            )
+        return True
+
+    def _finalize(self, batch: Batch) -> bool:
+        if self._is_stalled(batch, batch.in_progress_at):
+            return False
+
+        def finalizing(before: Batch) -> Batch:
+            if before.status != "in_progress":
+                return before
+            return replace(before, status="finalizing", finalizing_at=self._clock.seconds())
+
+        self._store.change_batch(batch.id, finalizing)
+        return True
+
+    # Ending
+
+    def _end(self, batch: Batch, status: str) -> bool:
+        """Make the files of what was answered, and of what was not; then the batch has ended, in one commit."""
+        workspace = self._blobs.workspace(batch.id)
+        workspace.mkdir(exist_ok=True)
+        with Journal(workspace / "journal") as journal:
+            journal.sync()
+        unanswered: Iterator[str] = iter(())
+        if status != "completed" and batch.in_progress_at is not None and (workspace / "input.jsonl").exists():
+            asked = read_custom_ids(workspace / "input.jsonl")
+            unanswered = (custom_id for custom_id in asked if custom_id not in journal.times)
+        output = self._write_file(batch, "output", iter(()))
+        lines = (unanswered_line(secrets.token_hex(12), custom_id, f"batch_{status}") for custom_id in unanswered)
+        errors = self._write_file(batch, "error", lines)
+        expected = {"completed": ("finalizing",), "cancelled": ("cancelling",)}.get(status, _OPEN)
+
+        def ended(before: Batch) -> Batch:
+            if before.status not in expected:
+                return before
+            return _ended(before, status, journal, output, errors, self._clock.seconds())
+
+        files = [file for file in (output, errors) if file is not None]
+        after = self._store.change_batch(batch.id, ended, files=files, executions=journal.times)
+        if after.status != status:  # a cancel came first: look again; these files have no row and are swept
+            for file in files:
+                self._blobs.drop(file.id)
+            return True
+        self._blobs.clear(batch.id)
+        self._on_end(after)
+        return False
+
+    def _write_file(self, batch: Batch, kind: str, more: Iterator[bytes]) -> File | None:
+        """The lines of one kind in an order of their own, or None if there are none."""
+        journal = self._blobs.workspace(batch.id) / "journal"
+        places = [
+            (offset, length)
+            for flag, offset, length in read_entries(journal)
+            for target in PLACEMENTS[flag].files
+            if target == kind
+        ]
+        Random(f"{self._options.seed} {batch.input_file_id}").shuffle(places)  # noqa: S311  an order, not a secret
+        temporary = self._blobs.temporary()
+        with temporary.open("wb") as target:
+            target.writelines(copy_lines(journal, places))
+            target.writelines(more)
+            size = target.tell()
+        if size == 0:
+            temporary.unlink()
+            return None
+        file_id = f"file-{secrets.token_hex(12)}"
+        self._blobs.keep(temporary, file_id)
+        now = self._clock.seconds()
+        life = batch.output_expires_seconds or _OUTPUT_LIFE_SECONDS
+        name = f"{batch.id}_{kind}.jsonl"
+        return File(file_id, batch.owner, name, "batch_output", size, now, now + life)
+
+    def _expire_files(self) -> None:
+        for file_id in self._store.expire_files(now=self._clock.seconds()):
+            self._blobs.drop(file_id)
+
+
+_OPEN = ("validating", "in_progress", "finalizing")
+_ASTRAY = {"missing": b"X", "duplicate": b"D", "wrong_file": b"W"}
+_ASTRAY_ERROR = {b"W": b"V", b"D": b"E"}
+
+
+def _simulate(bend: str, line: Line, seed: int, clock: Clock) -> Reply:
+    from batchops.server.answers import Simulated  # noqa: PLC0415
+
+    return Simulated(seed=seed, clock=clock).answer(line.url, line.body, bend)
+
+
+def _entry(line: Line, flag: bytes | None, reply: Reply) -> Entry:
+    placed = flag or (b"O" if reply.status == 200 and reply.error is None else b"E")
+    written = result_line(secrets.token_hex(12), line.custom_id, reply)
+    return Entry(placed, line.custom_id, reply.body, written)
+
+
+def _begun(batch: Batch, model: str, found: Checked, now: int) -> Batch:
+    if batch.status != "validating":
+        return batch
+    begun = replace(batch, status="in_progress", in_progress_at=now, model=model)
+    return replace(begun, total=found.total, enqueued_tokens=found.prompt_tokens)
+
+
+def _ended(batch: Batch, status: str, journal: Journal, output: File | None, errors: File | None, now: int) -> Batch:
+    tally = journal.tally
+    return replace(
+        batch,
+        **{"status": status, f"{status}_at": now},  # type: ignore[arg-type]  # completed_at, expired_at, cancelled_at
+        output_file_id=output.id if output else None,
+        error_file_id=errors.id if errors else None,
+        completed=tally.completed,
+        failed=tally.failed,
+        input_tokens=tally.input_tokens,
+        cached_tokens=tally.cached_tokens,
+        output_tokens=tally.output_tokens,
+        reasoning_tokens=tally.reasoning_tokens,
+    )

@@ -1,0 +1,71 @@
+"""A service put together from its parts, running on an address; closing it leaves its data folder as it is."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.types import ASGIApp, Scope
+
+from batchops import __version__
+from batchops.server.answering import make_answerer
+from batchops.server.app import Service, make_app
+from batchops.server.blobs import Blobs
+from batchops.server.clock import Clock
+from batchops.server.faults import Faults, load_rules
+from batchops.server.interference import Interference
+from batchops.server.listener import Listener
+from batchops.server.options import ServerOptions
+from batchops.server.runner import Runner
+from batchops.server.store import Store
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class RunningService:
+    """Starts on construction. Raises OSError when the address is taken, BatchopsError for a wrong option."""
+
+    def __init__(self, data_dir: Path, options: ServerOptions, *, host: str, port: int) -> None:
+        self.instance = secrets.token_hex(16)
+        rules = load_rules(Path(options.faults)) if options.faults else ()
+        self._listener = Listener(host, port)
+        self.url = self._listener.url
+        try:
+            self._store = Store(data_dir / "server.sqlite")
+            clock = Clock(offset_seconds=float(self._store.fact("clock_offset") or 0))
+            blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
+            unfinished = {batch.id for batch in self._store.unfinished()}
+            blobs.sweep(self._store.file_ids(), unfinished)
+            answerer = make_answerer(options, clock)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._runner = Runner(
+            store=self._store, blobs=blobs, clock=clock, answerer=answerer, faults=faults, options=options
+        )
+        self._service = Service(
+            store=self._store,
+            blobs=blobs,
+            clock=clock,
+            runner=self._runner,
+            answerer=answerer,
+            faults=faults,
+            options=options,
+            instance=self.instance,
+        )
+        self._is_loopback = host in _LOOPBACK
+        headers = [("server", f"batchops/{__version__}")]
+        if options.upstream is None and options.answers == "simulated":
+            headers.append(("x-batchops-simulated", "true"))
+        self._listener.start(self._application, headers)
+        self._runner.resume()
+
+    def _application(self, hang_up: Callable[[Scope], None]) -> ASGIApp:
+        return Interference(make_app(self._service), self._service, hang_up=hang_up, is_loopback=self._is_loopback)
+
+    def close(self) -> None:
+        """Let answers under way finish, stop batches between two lines, close everything."""
+        self._listener.close()
+        self._runner.close()
+        self._store.close()

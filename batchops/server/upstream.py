@@ -1,0 +1,180 @@
+"""Lines forwarded to a real-time OpenAI-compatible endpoint: bounded, patient with rate limits, at its own pace."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2 as httpx
+import orjson
+
+from batchops.server.answering import Abandoned, server_error
+from batchops.server.lines import Reply
+
+_MOST_ATTEMPTS = 6
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 60.0
+_GRACE_SECONDS = 3.0
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted"})
+
+
+class Gate:
+    """How many calls may be out at once: half as many after a 429, slowly more again as calls succeed."""
+
+    def __init__(self, most: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._allowed = float(most)
+        self._out = 0
+        self._closed_until = 0.0
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self._is_abandoned = False
+
+    @property
+    def allowed(self) -> int:
+        return max(int(self._allowed), 1)
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        """Wait for a turn. Raises Abandoned when the gate is closed for good."""
+        with self._changed:
+            while not self._is_abandoned and (self._out >= self.allowed or self._left() > 0):
+                self._changed.wait(self._left() or None)
+            if self._is_abandoned:
+                raise Abandoned
+            self._out += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._out -= 1
+                self._changed.notify_all()
+
+    def succeeded(self) -> None:
+        with self._changed:
+            self._allowed = min(self._allowed + 1 / self._allowed, self._most)
+            self._changed.notify()
+
+    def throttled(self, pause_seconds: float) -> None:
+        """The endpoint asked for patience: nobody passes for so long, and fewer afterwards."""
+        with self._changed:
+            self._allowed = max(self._allowed / 2, 1)
+            self._closed_until = max(self._closed_until, self._monotonic() + pause_seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another try. Raises Abandoned when the gate is closed for good meanwhile."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._is_abandoned, timeout=seconds):
+                raise Abandoned
+
+    def abandon(self, grace_seconds: float) -> None:
+        """Nobody passes any more; those who have passed get a while to come back."""
+        with self._changed:
+            self._is_abandoned = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._out == 0, timeout=grace_seconds)
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._is_abandoned
+
+    def _left(self) -> float:
+        return max(self._closed_until - self._monotonic(), 0.0)
+
+
+class Upstream:
+    """Answers from an endpoint; every answer is recorded at once, for it was paid for."""
+
+    is_costly = True
+
+    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float) -> None:
+        self.concurrency = concurrency
+        self._base = url.rstrip("/")
+        self._gate = Gate(concurrency)
+        limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx.Timeout(timeout_seconds, connect=10.0)
+        self._client = httpx.Client(limits=limits, headers=headers, timeout=timeout)
+
+    def answer(self, url: str, body: dict[str, Any]) -> Reply:
+        """The endpoint's answer, tried again where that may help. Raises Abandoned when the server stops."""
+        attempt = 0
+        while True:
+            attempt += 1
+            reply, retry_after = self._once(url, body)
+            if attempt == _MOST_ATTEMPTS or not _is_worth_another_try(reply):
+                return reply
+            pause = _pause_seconds(attempt, retry_after)
+            if reply.status == 429:
+                self._gate.throttled(pause)
+            else:
+                self._gate.pause(pause)
+
+    def _once(self, url: str, body: dict[str, Any]) -> tuple[Reply, float | None]:
+        with self._gate.passed():
+            try:
+                answered = self._client.post(
+                    self._base + url.removeprefix("/v1"),
+                    content=orjson.dumps(body),
+                    headers={"content-type": "application/json"},
+                )
+            except httpx.TimeoutException:
+                return Reply(0, error=("request_timeout", "The underlying call to the model timed out.")), None
+            except (httpx.HTTPError, RuntimeError) as problem:
+                if self._gate.is_abandoned:
+                    raise Abandoned from problem
+                return server_error("The upstream endpoint could not be reached.", status=503), None
+        reply = _read(answered)
+        if reply.status == 200:
+            self._gate.succeeded()
+        return reply, _retry_after(answered.headers.get("retry-after"))
+
+    def close(self) -> None:
+        self._gate.abandon(_GRACE_SECONDS)
+        self._client.close()
+
+
+def _read(answered: httpx.Response) -> Reply:
+    request_id = answered.headers.get("x-request-id")
+    try:
+        body = orjson.loads(answered.content)
+    except orjson.JSONDecodeError:
+        status = answered.status_code if answered.status_code >= 400 else 502
+        return server_error("The upstream endpoint did not answer with JSON.", status=status)
+    return Reply(answered.status_code, body, request_id=request_id)
+
+
+def _is_worth_another_try(reply: Reply) -> bool:
+    if reply.error is not None:
+        return True
+    problem = reply.body.get("error") if isinstance(reply.body, dict) else None
+    code = problem.get("code") if isinstance(problem, dict) else None
+    return reply.status in _WORTH_ANOTHER_TRY and code not in _OUT_OF_MONEY
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date."""
+    if header is None:
+        return None
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        pass
+    try:
+        moment: float = parsedate_to_datetime(header).timestamp()
+    except ValueError:
+        return None
+    return max(moment - time.time(), 0.0)
+
+
+def _pause_seconds(attempt: int, retry_after: float | None) -> float:
+    if retry_after is not None:
+        return min(retry_after, 10 * _LONGEST_PAUSE_SECONDS)
+    longest = min(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads tries, hides nothing

@@ -1,0 +1,95 @@
+"""Simulated embeddings and moderations: numbers that follow from the input alone."""
+
+from __future__ import annotations
+
+import base64
+import math
+from array import array
+from hashlib import shake_128
+from typing import Any
+
+import orjson
+
+from batchops.server.tokens import prompt_tokens
+
+_DIMENSIONS = {"text-embedding-3-large": 3072}
+_DEFAULT_DIMENSIONS = 1536
+_CATEGORIES = (
+    "harassment",
+    "harassment/threatening",
+    "sexual",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm/intent",
+    "self-harm/instructions",
+    "self-harm",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+)
+
+
+def inputs_of(given: Any) -> list[Any]:
+    """The inputs of an embedding request: a text, texts, tokens, or arrays of tokens."""
+    if isinstance(given, list) and given and not isinstance(given[0], int):
+        return given
+    return [given]
+
+
+def unit_vector(content: Any, dimensions: int) -> list[float]:
+    """A vector of length one that follows from the content."""
+    drawn = array("h", shake_128(orjson.dumps(content)).digest(2 * dimensions))
+    length = math.hypot(*drawn) or 1.0
+    return [round(component / length, 9) for component in drawn]
+
+
+def embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    model = body["model"]
+    wanted = body.get("dimensions")
+    dimensions = wanted if isinstance(wanted, int) and wanted > 0 else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
+    vectors = [unit_vector(content, min(dimensions, 16384)) for content in inputs_of(body.get("input"))]
+    is_packed = body.get("encoding_format") == "base64"
+    tokens = prompt_tokens(body)
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _packed(vector) if is_packed else vector}
+            for index, vector in enumerate(vectors)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(array("f", vector).tobytes()).decode()
+
+
+def moderations(body: dict[str, Any], digest: str) -> dict[str, Any]:
+    """One result for each text; content parts together are one input, as the service takes them."""
+    given = body.get("input")
+    many = isinstance(given, list) and bool(given) and not isinstance(given[0], dict)
+    contents = given if many and isinstance(given, list) else [given]
+    return {
+        "id": f"modr-{digest}",
+        "model": body.get("model", "omni-moderation-latest"),
+        "results": [_moderated(content) for content in contents],
+    }
+
+
+def _moderated(content: Any) -> dict[str, Any]:
+    noise = shake_128(orjson.dumps(content)).digest(2 * len(_CATEGORIES))
+    scores = {
+        name: round((noise[2 * index] << 8 | noise[2 * index + 1]) / 65536 / 50, 9)
+        for index, name in enumerate(_CATEGORIES)
+    }
+    kinds = {part.get("type") for part in content if isinstance(part, dict)} if isinstance(content, list) else {"text"}
+    applied = ["image" if kind == "image_url" else "text" for kind in sorted(map(str, kinds))] or ["text"]
+    return {
+        "flagged": False,
+        "categories": dict.fromkeys(_CATEGORIES, False),
+        "category_scores": scores,
+        "category_applied_input_types": dict.fromkeys(_CATEGORIES, applied),
+    }
