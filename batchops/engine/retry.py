@@ -1,4 +1,4 @@
-"""What becomes of a request after a try: outcome × policy → verdict. Pure; `RULES` is the default policy.
+"""What happens after a try that did not succeed: outcome × policy → verdict. Pure; `RULES` is the default policy.
 
 An *amendment* is what later tries change in a body, as JSON: `{"set": {top-level key: value}, "model": …, "template":
 …}`, each key only where there is something to say. It grows from try to try and never changes the row's digest.
@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final, Literal
 
 from batchops.spec.job import Backoff, FileText, Outcome, Retry, Rule, Template
@@ -44,15 +45,26 @@ CAPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The keys of a body that cap its output, by endpoint; the first that is present counts."""
 
+_TOKEN_LIMIT_BACKOFF: Final = Backoff(initial=timedelta(minutes=5), max=timedelta(minutes=80))
 _FREE: Final = frozenset({Outcome.EXPIRED, Outcome.CANCELLED})
 _JITTER: Final = 0.1
+
+
+class Cause(Enum):
+    """How far a try got; only what may have been executed counts as an attempt."""
+
+    EXECUTED = "executed"
+    NEVER_EXECUTED = "never executed"
+    """Its batch failed in validation, or was never created."""
+    TOKEN_LIMIT = "token limit"  # noqa: S105  tokens of text
+    """Its batch found the queue full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of a request. `delay` and `amendment` are for the next try; `rule` says why, for people."""
 
-    state: Literal["answered", "waiting", "given_up", "held"]
+    state: Literal["waiting", "given_up", "held"]
     counts: bool
     delay: timedelta
     amendment: dict[str, Any] | None
@@ -69,18 +81,15 @@ def verdict(
     url: str,
     amendment: Mapping[str, Any] | None = None,
     jitter_seed: str | None = None,
-    is_free: bool = False,
+    cause: Cause = Cause.EXECUTED,
 ) -> Verdict:
     """The verdict on one try that ended in `outcome`.
 
-    `attempts` and `free_attempts` are those recorded before this try. `is_free`: it was never executed, because its
-    batch failed or found the queue full; what expired or was cancelled is free anyway. `body` is the request's own,
-    with or without `amendment`. Seed the jitter with the batch: rows that failed together then fall due together.
+    `attempts` and `free_attempts` are those recorded before this try. `body` is the request's own, with or without
+    `amendment`. Seed the jitter with the batch, not with the row: rows that failed together then fall due together.
     """
-    if outcome is Outcome.SUCCEEDED:
-        return Verdict("answered", True, timedelta(), None, "succeeded")
     rule, name = _rule_for(retry, outcome)
-    is_free = is_free or outcome in _FREE
+    is_free = cause is not Cause.EXECUTED or outcome in _FREE
     earlier = dict(amendment) if amendment else None
 
     def ended(state: Literal["given_up", "held"], why: str = "") -> Verdict:
@@ -96,7 +105,8 @@ def verdict(
     later = _amended_by(rule, amended(body, amendment), url, earlier)
     if later is None:
         return ended("given_up", "; no output cap in the body to raise")
-    delay = _delay(retry.backoff, (free_attempts if is_free else attempts) + 1, jitter_seed)
+    backoff = _TOKEN_LIMIT_BACKOFF if cause is Cause.TOKEN_LIMIT else retry.backoff
+    delay = _delay(backoff, (free_attempts if is_free else attempts) + 1, jitter_seed)
     return Verdict("waiting", not is_free, delay, later or None, name)
 
 
@@ -115,7 +125,7 @@ def _rule_for(retry: Retry, outcome: Outcome) -> tuple[Rule, str]:
         if outcome in rule.when:
             owner = f"rule {number}" if number <= len(retry.rules) else "default rule"
             return rule, f"{owner}: {outcome} → {_words(rule)}"
-    raise AssertionError(outcome)  # RULES names every failure; a test holds it
+    raise ValueError(f"{outcome} needs no verdict")
 
 
 def _words(rule: Rule) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchops.engine.retry import MAX_FREE_ATTEMPTS, RULES, Verdict, amended, verdict
+from batchops.engine.retry import MAX_FREE_ATTEMPTS, RULES, Cause, Verdict, amended, verdict
 from batchops.spec.job import Outcome, Retry
 
 MINUTE = timedelta(minutes=1)
@@ -53,8 +53,9 @@ def test_every_failure_is_in_exactly_one_default_rule() -> None:
     assert sorted(outcome for rule in RULES for outcome in rule.when) == sorted(FAILURES)
 
 
-def test_success_is_answered_and_counts() -> None:
-    assert tried(Outcome.SUCCEEDED) == Verdict("answered", True, timedelta(), None, "succeeded")
+def test_success_needs_no_verdict() -> None:
+    with pytest.raises(ValueError, match="succeeded"):
+        tried(Outcome.SUCCEEDED)
 
 
 def test_attempts_are_used_up_with_the_first_try_included() -> None:
@@ -86,19 +87,23 @@ def test_jitter_takes_at_most_a_tenth_and_is_the_same_for_a_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "is_free"),
+    ("outcome", "cause"),
     [
-        (Outcome.EXPIRED, False),
-        (Outcome.CANCELLED, False),
-        (Outcome.MISSING, True),
-        (Outcome.RATE_LIMITED, True),
+        (Outcome.EXPIRED, Cause.EXECUTED),
+        (Outcome.CANCELLED, Cause.EXECUTED),
+        (Outcome.MISSING, Cause.NEVER_EXECUTED),
+        (Outcome.RATE_LIMITED, Cause.TOKEN_LIMIT),
     ],
 )
-def test_try_that_was_not_executed_burns_no_attempt_and_is_held_after_ten(outcome: Outcome, is_free: bool) -> None:
-    found = [tried(outcome, attempts=2, free_attempts=n, is_free=is_free) for n in range(MAX_FREE_ATTEMPTS)]
+def test_try_that_was_not_executed_burns_no_attempt_and_is_held_after_ten(outcome: Outcome, cause: Cause) -> None:
+    found = [tried(outcome, attempts=2, free_attempts=n, cause=cause) for n in range(MAX_FREE_ATTEMPTS)]
     assert [each.state for each in found] == ["waiting"] * 9 + ["held"]
-    assert [each.delay / MINUTE for each in found] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 0]
     assert not any(each.counts for each in found)
+
+
+def test_full_queue_is_tried_again_after_5_10_20_40_and_80_minutes() -> None:
+    delays = [tried(Outcome.RATE_LIMITED, free_attempts=n, cause=Cause.TOKEN_LIMIT).delay / MINUTE for n in range(6)]
+    assert delays == [5, 10, 20, 40, 80, 80]
 
 
 class TestCaps:
@@ -198,14 +203,14 @@ class TestUsersRules:
     attempts=st.integers(0, 20),
     free=st.integers(0, 20),
     most=st.integers(1, 20),
-    is_free=st.booleans(),
+    cause=st.sampled_from(Cause),
 )
-def test_every_row_comes_to_rest(outcome: Outcome, attempts: int, free: int, most: int, is_free: bool) -> None:
+def test_every_row_comes_to_rest(outcome: Outcome, attempts: int, free: int, most: int, cause: Cause) -> None:
     """However it starts, a row that always fails the same way is waiting for at most max_attempts + 10 more tries."""
     amendment: Any = None
     for _ in range(most + MAX_FREE_ATTEMPTS + 1):
         found = tried(
-            outcome, {"max_attempts": most}, attempts=attempts, free_attempts=free, is_free=is_free, amendment=amendment
+            outcome, {"max_attempts": most}, attempts=attempts, free_attempts=free, cause=cause, amendment=amendment
         )
         if found.state != "waiting":
             return

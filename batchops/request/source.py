@@ -1,0 +1,236 @@
+"""The source query of a job, run behind the fence into a table of the private work database."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
+from batchops.request.fence import NotSelect, connect_fenced, single_select, wrapped
+from batchops.request.place import query_place
+from batchops.request.sqlvalues import json_text
+from batchops.request.values import quoted
+from batchops.spec.job import Job
+
+KEY: Final = "__key"
+"""The column that holds the text of a row's key."""
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """The loaded source of one job: table `source_{job_no}` with `__key` and the columns of the query."""
+
+    job_no: int
+    columns: dict[str, str]
+    """Name → DuckDB type, in the query's order, without `__key`."""
+    rows: int
+    key_columns: tuple[str, ...]
+    key_types: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The table's SQL name."""
+        return f"source_{self.job_no}"
+
+
+def open_work(path: Path, root: Path, *, memory_limit: str = "1GB", threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """The private work database at `path`, created if need be, its queries fenced in to the project at `root`.
+
+    It spills to `path` + `.tmp`. Paths in queries are relative to the working directory: be in the root.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return connect_fenced(str(path), root, memory_limit=memory_limit, threads=threads)
+
+
+def load_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit: int | None = None) -> SourceTable:
+    """Run the job's query into `source_{job_no}` and check its key; BatchopsError with located diagnostics.
+
+    `limit` keeps that many rows, those with the smallest hash of their key: a larger limit keeps all of them and more.
+    """
+    select = checked_query(con, job)
+    types = bound_columns(con, job, select)
+    if problems := column_problems(job, types):
+        raise BatchopsError(*problems)
+    name, key = f"source_{job_no}", key_sql(job.spec.source.key)
+    # A NULL key comes first, so that a limit does not hide it.
+    top = "" if limit is None else f"ORDER BY md5({KEY}) NULLS FIRST, {KEY} LIMIT {int(limit)}"
+    _run(con, job, f"CREATE OR REPLACE TABLE {name} AS SELECT {key} AS {KEY}, q.* FROM {wrapped(select)} AS q {top}")
+    _check_key(con, job, name)
+    (rows,) = _one(con, f"SELECT count(*) FROM {name}")
+    columns = {column: kind for column, kind in _types(con, name).items() if column != KEY}
+    keys = job.spec.source.key
+    return SourceTable(job_no, columns, rows, keys, tuple(columns[column] for column in keys))
+
+
+def key_sql(columns: tuple[str, ...]) -> str:
+    """The text form of a key: its column's text, or for several the canonical JSON array of their texts."""
+    texts = [f"CAST({quoted(column)} AS VARCHAR)" for column in columns]
+    if len(texts) == 1:
+        return texts[0]
+    absent = " OR ".join(f"{quoted(column)} IS NULL" for column in columns)
+    listed = json_text(f"[{', '.join(texts)}]")
+    return f"CASE WHEN {absent} THEN NULL ELSE {listed} END"
+
+
+# --- the query before it runs
+
+
+def checked_query(con: duckdb.DuckDBPyConnection, job: Job) -> str:
+    """The query as one SELECT without semicolons; BatchopsError where it is not, or cannot be parsed."""
+    try:
+        return single_select(con, job.query)
+    except NotSelect as problem:
+        detail = f"A source query is exactly one SELECT. {problem}"
+        raise BatchopsError(
+            error("query_not_select", "Not a single SELECT.", detail, address=job.address, location=_written(job))
+        ) from None
+    except duckdb.Error as problem:
+        raise BatchopsError(query_problem(job, problem, lines_before=0)) from None
+
+
+def bound_columns(con: duckdb.DuckDBPyConnection, job: Job, select: str) -> dict[str, str]:
+    """Names and types of the query's columns, without running it; BatchopsError where it does not bind."""
+    try:
+        described = con.execute(f"DESCRIBE SELECT q.* FROM {wrapped(select)} AS q").fetchall()
+    except duckdb.Error as problem:
+        raise BatchopsError(query_problem(job, problem, lines_before=1)) from None
+    return {column: kind for column, kind, *_ in described}
+
+
+def column_problems(job: Job, columns: dict[str, str]) -> list[Diagnostic]:
+    """What is wrong with the query's columns: a key that is not there, a name that is ours."""
+    source = job.location("source", "query") or job.location("source", "file")
+    problems = []
+    if KEY in map(str.lower, columns):
+        problems.append(error("reserved_column", "Reserved column.", f'The query has a column "{KEY}"; rename it.',
+                              address=job.address, location=source))  # fmt: skip
+    for number, key in enumerate(job.spec.source.key):
+        if key not in columns:
+            detail = f'The query has no column "{key}".{did_you_mean(key, columns)}'
+            place = job.location("source", "key", number)
+            problems.append(error("key_missing", "Unknown key column.", detail, address=job.address, location=place))
+    return problems
+
+
+def _written(job: Job) -> Any:
+    return query_place(job, 1, 1).location
+
+
+# --- running it
+
+
+def _run(con: duckdb.DuckDBPyConnection, job: Job, sql: str) -> None:
+    try:
+        con.execute(sql)
+    except duckdb.Error as problem:
+        raise BatchopsError(query_problem(job, problem, lines_before=1)) from None
+
+
+def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+    row = con.execute(sql).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def _types(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
+    described = con.execute(f"SELECT * FROM {name} LIMIT 0").description
+    return {column: str(kind) for column, kind, *_ in described}
+
+
+def _check_key(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> None:
+    problems = [*_null_keys(con, job, name), *_duplicate_keys(con, job, name)]
+    if problems:
+        raise BatchopsError(*problems)
+
+
+def _null_keys(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> list[Diagnostic]:
+    keys = job.spec.source.key
+    counts = ", ".join(f"count(*) FILTER ({quoted(key)} IS NULL)" for key in keys)
+    problems = []
+    for number, (key, count) in enumerate(zip(keys, _one(con, f"SELECT {counts} FROM {name}"), strict=True)):
+        if count:
+            shown = _beside_null(con, job, name, key)
+            detail = f'"{key}" is NULL in {_rows(count)}{shown}. Every row needs a key: filter such rows in the query.'
+            place = job.location("source", "key", number)
+            problems.append(error("key_null", "NULL key.", detail, address=job.address, location=place))
+    return problems
+
+
+def _beside_null(con: duckdb.DuckDBPyConnection, job: Job, name: str, key: str) -> str:
+    """Examples of rows without that key column: what the other key columns hold."""
+    others = [other for other in job.spec.source.key if other != key and other not in job.spec.source.sensitive]
+    if not others:
+        return ""
+    texts = ", ".join(f"CAST({quoted(other)} AS VARCHAR)" for other in others)
+    rows = con.execute(f"SELECT {texts} FROM {name} WHERE {quoted(key)} IS NULL ORDER BY ALL LIMIT {_EXAMPLES}")
+    shown = "; ".join(", ".join(f"{other} = {value}" for other, value in zip(others, row, strict=True))
+                      for row in rows.fetchall())  # fmt: skip
+    return f", such as {shown}"
+
+
+def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> list[Diagnostic]:
+    grouped = f"SELECT {KEY}, count(*) AS n FROM {name} WHERE {KEY} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
+    counted = f"SELECT {KEY}, n, count(*) OVER () FROM ({grouped}) ORDER BY n DESC, {KEY} LIMIT {_EXAMPLES}"
+    found = con.execute(counted).fetchall()
+    if not found:
+        return []
+    source, total = job.spec.source, found[0][2]
+    examples = ", ".join(f"{key[:80]} ({_rows(count)})" for key, count, _ in found) + (
+        ", …" if total > len(found) else ""
+    )
+    shown = "" if set(source.key) & set(source.sensitive) else f": {examples}"
+    values = "1 value" if total == 1 else f"{total} values"
+    detail = f"Each key names one row, but {values} of {' + '.join(source.key)} stand in several{shown}."
+    place = job.location("source", "key")
+    return [error("key_duplicate", "Duplicate key.", detail, address=job.address, location=place)]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"
+
+
+# --- what DuckDB says, in our words
+
+
+_MENTIONED = re.compile(r"\n+LINE (\d+): (.*)\n( *)\^")
+_UNBOUND = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
+
+
+def query_problem(job: Job, problem: duckdb.Error, *, lines_before: int) -> Diagnostic:
+    """DuckDB's error as a diagnostic at its line and column. `lines_before`: how many lines stood before the query."""
+    text = str(problem)
+    line, column = 1, 1
+    if mentioned := _MENTIONED.search(text):
+        prefix = len(f"LINE {mentioned[1]}: ")
+        line = max(int(mentioned[1]) - lines_before, 1)
+        column = 1 if mentioned[2].startswith("...") else max(len(mentioned[3]) - prefix + 1, 1)
+        text = text[: mentioned.start()]
+    place = query_place(job, line, column)
+    return replace(_translated(problem, text, place.words), address=job.address, location=place.location)
+
+
+def _translated(problem: duckdb.Error, text: str, words: str) -> Diagnostic:
+    message = " ".join(line.strip() for line in text.split("\n") if line.strip())
+    if isinstance(problem, duckdb.PermissionException):
+        detail = (
+            f"{message.partition(' - ')[0].removeprefix('Permission Error: ')}{words}. A query reads files in the "
+            "project's own folders: no dot files, no state, no links to elsewhere; of a folder with dot files in it, "
+            "single files and no pattern."
+        )
+        return error("outside_project", "Outside the project.", detail)
+    if isinstance(problem, _UNBOUND):
+        return error("query_invalid", "Query does not bind.", f"{message}{words}")
+    return error("query_failed", "Query failed.", f"{_without_values(text)}{words}")
+
+
+def _without_values(text: str) -> str:
+    """The message without what it quotes of the data: names of columns, types and files stay."""
+    lines = [line for line in text.split("\n") if line.strip() and not line.strip().startswith("Original Line")]
+    message = " ".join(line.strip() for line in lines)[:600]
+    return re.sub(r"(string|value|from|of) ('[^']*'|\"[^\"]*\")", r"\1 '…'", message)
