@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from batchops.diagnostics import Diagnostic, ExitCode, Severity, error, prevailing
+from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
+from batchops.engine.adopt import refuse_orphans
 from batchops.engine.fetch import fetch
 from batchops.engine.gather import Gathered, WantedJob, job_record
 from batchops.engine.ledger import Submission, open_submissions
@@ -20,9 +21,12 @@ from batchops.engine.settle import settle
 from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
-from batchops.providers.provider import ProviderError, RemoteBatch
+from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
 from batchops.spec.job import Job, Retry
 from batchops.store.changes import ForgetJobs, Observed, RecordPlan
+
+LISTS_NOTHING = {404, 405, 501}
+"""HTTP statuses of a service that has no listing of batches."""
 
 Summary = Mapping[str, Mapping[str, int]]
 
@@ -97,6 +101,18 @@ class Convergence:
         if any(remote.raw.get(name) != found.remote.get(name) for name in seen):
             self.run.store.commit(Observed(found.submission_id, remote.raw, ended=False, address=found.address))
 
+    def _refuse_orphans(self, gathered: Gathered) -> None:
+        """Before the first create: a state that was lost must not pay again for what the provider has."""
+        for name in sorted({w.job.provider for w in gathered.jobs if self._owes(gathered, w)}):
+            try:
+                refuse_orphans(self.project, self.project.provider(name))
+            except ProviderRefusal as problem:
+                if problem.status not in LISTS_NOTHING:
+                    raise BatchopsError(_unlisted(name, problem)) from problem
+                self.run.problems.append(_unlistable(name, problem))
+            except ProviderError as problem:
+                raise BatchopsError(_unlisted(name, problem)) from problem
+
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
@@ -149,6 +165,7 @@ class Convergence:
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
         deadline = _deadline(timeout)
+        self._refuse_orphans(gathered)
         self.record(gathered, plan)
         for _ in range(2):  # once more where a create was lost and its batch is proven absent
             gathered.classify()
@@ -250,6 +267,23 @@ def _unfetched(found: Submission, problem: ProviderError) -> Diagnostic:
         f"{found.provider} about {found.batch_id}: {problem.message} Nothing was recorded by halves; the next apply"
         " fetches it again.",
         address=found.address,
+    )
+
+
+def _unlistable(provider: str, problem: ProviderError) -> Diagnostic:
+    return warning(
+        "batches_not_listed",
+        "The provider does not list batches.",
+        f"{provider} answered {problem.status}. A batch whose reply is lost cannot be found there, and a lost state"
+        " would not be noticed: keep the state safe.",
+    )
+
+
+def _unlisted(provider: str, problem: ProviderError) -> Diagnostic:
+    return error(
+        "provider_unreachable",
+        "The provider could not be asked.",
+        f"{provider} did not list its batches: {problem.message} Nothing was sent; the same command goes on from here.",
     )
 
 

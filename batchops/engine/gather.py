@@ -27,6 +27,9 @@ from batchops.spec.job import Job
 from batchops.store.changes import JobRecord
 from batchops.store.connection import limit_resources
 
+NO_LIMIT = -1
+"""As `limit`: look at every row, whatever the environment says."""
+
 
 @dataclass(frozen=True)
 class WantedJob:
@@ -58,6 +61,8 @@ class Gathered:
     is_limited: bool
     replaced: Mapping[str, Collection[str] | None]
     removed: tuple[RecordedJob, ...] = ()
+    is_covered: bool = False
+    """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def classify(self, *, first: bool = False) -> None:
@@ -71,6 +76,12 @@ class Gathered:
         with self.project.reader.reading(self.con):
             for wanted in self.jobs:
                 classify(self.con, wanted.diff)
+                if self.is_covered:
+                    self.con.execute(
+                        f"DELETE FROM {wanted.changes}"
+                        " WHERE action IN ('submit', 'resubmit', 'retry', 'reuse', 'forget')"
+                        f" AND md5(key) NOT IN (SELECT key_hash FROM covered_{wanted.number})"
+                    )
 
     def _digest(self, wanted: WantedJob) -> None:
         """Render what pass one could not settle, unless it was rendered before."""
@@ -105,7 +116,7 @@ def gather(
     replaced: Mapping[str, Collection[str] | None] | None = None,
 ) -> Gathered:
     """Run the sources of `jobs` and classify their rows. Raises BatchopsError with the problems of all jobs at once."""
-    limit = limit or project.loaded.limit
+    limit = None if limit is NO_LIMIT else limit or project.loaded.limit
     requests = _compiled(jobs)
     folder = new_work_folder(project)
     try:

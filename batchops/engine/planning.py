@@ -131,7 +131,7 @@ def _removed_plan(
         address=address,
         provider=recorded.provider if recorded else found[0].provider,
         model=str(recorded.spec.get("model")) if recorded else found[0].model,
-        is_simulated=bool(recorded and recorded.is_simulated),
+        is_simulated=recorded.is_simulated if recorded else project.is_simulated(found[0].provider),
         rows=rows,
         batches={action: batches[action] for action in BatchAction if batches.get(action)},
         reasons={Reason.ROW_REMOVED: rows[Action.FORGET]} if rows else {},

@@ -120,8 +120,6 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
 
 def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
     """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest."""
-    files = ", ".join(sql_text(str(path)) for path in paths)
-    answers = f"read_parquet([{files}])" if files else _NO_ANSWERS
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
@@ -144,8 +142,14 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
     FROM judged j
     LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
     LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
-    LEFT JOIN {answers} a ON a.submission_id = o.submission_id AND a.line = o.line
+    LEFT JOIN {answer_relation(paths)} a ON a.submission_id = o.submission_id AND a.line = o.line
     """
+
+
+def answer_relation(paths: Sequence[Path]) -> str:
+    """SQL of the lines in these answer files."""
+    files = ", ".join(sql_text(str(path)) for path in paths)
+    return f"read_parquet([{files}])" if files else _NO_ANSWERS
 
 
 def order(job: RecordedJob) -> tuple[str, ...]:

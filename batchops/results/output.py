@@ -19,7 +19,7 @@ def open_output(path: Path | None) -> Iterator[Target]:
     """A target to write to. The file at `path` is replaced when the block ends well, and untouched otherwise."""
     if path is None:
         sys.stdout.flush()
-        yield Target(sys.stdout.buffer, width=_terminal_width())
+        yield Target(sys.stdout.buffer, width=terminal_width())
         sys.stdout.buffer.flush()
         return
     try:
@@ -48,7 +48,7 @@ def _publish(fresh: Path, path: Path) -> None:
     fresh.replace(path)
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
     """Columns of the terminal, or of COLUMNS; None when stdout is a pipe or a file: then nothing is cut."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
         return shutil.get_terminal_size().columns

@@ -42,19 +42,27 @@ def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[du
 
 
 def _copy_whole(con: duckdb.DuckDBPyConnection, state_path: Path, environment: str | None) -> None:
+    """Copy all tables in one transaction, so that they agree with each other."""
+    con.execute("BEGIN")
     try:
         _copy(con, environment)
-    except duckdb.Error as problem:  # a damaged block is found only when it is read
-        detail = f"{state_path}: {str(problem).splitlines()[0][:300]}. Nothing was written to it. Restore a backup."
-        raise BatchopsError(error("state_damaged", "The state file cannot be read.", detail)) from problem
+    except BaseException as problem:
+        con.execute("ROLLBACK")
+        if isinstance(problem, duckdb.Error):  # a damaged block is found only when it is read
+            raise _damaged(state_path, problem) from problem
+        raise
+    con.execute("COMMIT")
 
 
 def _copy(con: duckdb.DuckDBPyConnection, environment: str | None) -> None:
     version = con.execute("SELECT schema_version FROM state.meta").fetchone()
     migrations.check_version(version[0] if version else 0)
-    con.execute("BEGIN")  # one transaction: the tables agree with each other
     for table in TABLES:
         where = _OF_ENVIRONMENT.get(table, "") if environment is not None else ""
         parameters = {"environment": environment} if where else None
         con.execute(f"CREATE TABLE main.{table} AS SELECT * FROM state.{table} {where}", parameters)
-    con.execute("COMMIT")
+
+
+def _damaged(state_path: Path, problem: duckdb.Error) -> BatchopsError:
+    detail = f"{state_path}: {str(problem).splitlines()[0][:300]}. Nothing was written to it. Restore a backup."
+    return BatchopsError(error("state_damaged", "The state file cannot be read.", detail))

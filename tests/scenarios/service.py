@@ -1,0 +1,96 @@
+"""`batchops serve` as a process of its own, with a fault plan and a ledger of what it executed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workshop import REPOSITORY, Workshop
+
+
+@dataclass
+class Service:
+    """A Files+Batches API on loopback that nobody in the client knows anything about but its URL."""
+
+    url: str
+    data: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What makes the `openai` provider talk to it."""
+        return {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": "sk-canary-5f1e0c"}
+
+    def ledger(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._call("GET", "ledger")
+        return found
+
+    def executions(self) -> Counter[str]:
+        """How often each request was executed, by digest and round, whichever batch it was in."""
+        counted: Counter[str] = Counter()
+        for row in self.ledger()["executions"]:
+            counted[row["custom_id"]] += row["count"]
+        return counted
+
+    def calls(self, call: str) -> int:
+        return int(self.ledger()["calls"].get(call, 0))
+
+    def faults(self, *rules: dict[str, Any]) -> None:
+        """Replace the fault plan."""
+        self._call("POST", "faults", {"rules": list(rules)})
+
+    def advance(self, seconds: float) -> None:
+        """Let the service's clock jump."""
+        self._call("POST", "clock/advance", {"seconds": seconds})
+
+    def get(self, path: str) -> Any:
+        """A reply of the API itself, as any client would get it."""
+        request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": "Bearer x"})
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return json.load(reply)
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        base = self.url.removesuffix("/v1")
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{base}/_batchops/{path}", data=data, method=method, headers=headers)
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return json.load(reply)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def serving(
+    data: Path, *words: str, cwd: Path | None = None, environ: dict[str, str] | None = None
+) -> Iterator[Service]:
+    """Serve on a free port for the length of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchops", "serve", "--port", "0", "--data", str(data), *words],
+        cwd=cwd or data.parent,
+        env={**Workshop(data).environment(), **(environ or {})},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert "http://" in line, line + process.stderr.read()
+    try:
+        yield Service("http://" + line.split("http://")[1].split()[0], data, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        process.stderr.close()
+
+
+__all__ = ["REPOSITORY", "Service", "serving"]
