@@ -11,7 +11,8 @@ import pytest
 from cli_process import SETTINGS, batchops, make_project
 
 from batchops import __version__
-from batchops.store.integrity import INVARIANTS
+from batchops.store.integrity import INVARIANTS, find_damage
+from batchops.store.store import StateReader
 
 SECRET = "sk-canary-5b1e"
 
@@ -116,13 +117,18 @@ def damaged(applied: Path, tmp_path: Path, *statements: str) -> Path:
 def test_state_inconsistent_names_the_invariant_that_is_broken(
     applied: Path, tmp_path: Path, statement: str, says: str
 ) -> None:
-    found = document(damaged(applied, tmp_path, statement))
-    assert found["exit_code"] == 1
-    diagnostics = found["diagnostics"]
-    assert isinstance(diagnostics, list)
-    assert {problem["code"] for problem in diagnostics} == {"state_inconsistent"}
-    assert any(says in problem["detail"] for problem in diagnostics)
+    root = damaged(applied, tmp_path, statement)
+    found = find_damage(StateReader(root / "state/batchops.duckdb"))
+    assert {problem.code for problem in found} == {"state_inconsistent"}
+    assert any(says in problem.detail for problem in found)
     assert any(invariant.says == says for invariant in INVARIANTS)
+
+
+def test_a_damaged_state_fails_the_doctor(applied: Path, tmp_path: Path) -> None:
+    found = document(damaged(applied, tmp_path, "DELETE FROM outcomes"))
+    state = found["state"]
+    assert isinstance(state, dict)
+    assert (found["exit_code"], found["valid"], state["sound"]) == (1, False, False)
 
 
 def test_answers_lost_names_the_file_that_is_gone_or_cut(applied: Path, tmp_path: Path) -> None:
