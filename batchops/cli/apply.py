@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchops.cli.converging import allowances_of, choosing_options, conclude, not_supported, scope_of, stoppable
+from batchops.cli.converging import allowances_of, choosing_options, conclude, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 from batchops.diagnostics import UsageProblem, error
 
@@ -55,6 +55,7 @@ def command(
     _check(planfile, timeout, auto_approve=auto_approve, wait=wait)
     from batchops.engine.operations import apply  # noqa: PLC0415  DuckDB is paid for when it is used
     from batchops.engine.project import open_project  # noqa: PLC0415
+    from batchops.engine.saved import read_saved  # noqa: PLC0415
 
     with stoppable(invocation) as (stop, stopping), open_project(invocation.root, invocation.loaded) as project:
         return conclude(
@@ -62,7 +63,7 @@ def command(
             lambda emit: apply(
                 project,
                 scope_of(invocation, limit, replace),
-                approve=_approval(invocation, stopping, auto_approve=auto_approve),
+                approve=_approval(invocation, stopping, auto_approve=auto_approve or planfile is not None),
                 emit=emit,
                 stop=stop,
                 wait=wait,
@@ -70,6 +71,7 @@ def command(
                 allow=allowances_of(cost_over, allow_protected, unknown_cost=allow_unknown_cost),
                 lock_timeout=lock_timeout or timedelta(0),
                 fail_fast=fail_fast,
+                saved=None if planfile is None else read_saved(planfile),
             ),
             stop,
         )
@@ -77,11 +79,9 @@ def command(
 
 def _check(planfile: Path | None, timeout: timedelta | None, *, auto_approve: bool, wait: bool) -> None:
     """Refuse before any work what could not end well."""
-    if planfile is not None:
-        raise not_supported("Applying a saved plan")
     if timeout is not None and not wait:
         raise UsageProblem(error("usage", "Usage error.", "--timeout is for --wait: without it apply does not wait."))
-    if not auto_approve and not sys.stdin.isatty():
+    if planfile is None and not auto_approve and not sys.stdin.isatty():
         detail = "There is no terminal to ask whether to apply. To apply without being asked:"
         raise UsageProblem(error("no_terminal", "No terminal.", detail, fixes=["batchops apply --auto-approve"]))
 

@@ -83,22 +83,22 @@ def printer_of(invocation: Invocation) -> Printer:
     return PlainLines(invocation.note, time.monotonic, color=color)
 
 
-@contextmanager
-def stoppable(invocation: Invocation) -> Iterator[tuple[StopFlag, Stopping]]:
-    """Signals ask to stop for the length of the block, and say what goes on without us."""
-    from batchops.cli.signals import Stopping  # noqa: PLC0415
-    from batchops.plan.events import StopFlag  # noqa: PLC0415
-
-    stop = StopFlag()
-    with Stopping(stop, lambda: invocation.note(_STOPPING)).installed() as stopping:
-        yield stop, stopping
-
-
 _STOPPING = (
     "Stopping after the write in hand; nothing new is submitted. Batches that were created go on at the provider.\n"
     "  To wait for them:  batchops wait\n"
     "  To leave at once:  Ctrl-C again"
 )
+
+
+@contextmanager
+def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tuple[StopFlag, Stopping]]:
+    """Signals ask to stop for the length of the block; the first one says what goes on without us."""
+    from batchops.cli.signals import Stopping  # noqa: PLC0415
+    from batchops.plan.events import StopFlag  # noqa: PLC0415
+
+    stop = StopFlag()
+    with Stopping(stop, lambda: invocation.note(saying)).installed() as stopping:
+        yield stop, stopping
 
 
 def conclude(invocation: Invocation, work: Callable[[Callable[[Event], None]], ApplyResult], stop: StopFlag) -> int:

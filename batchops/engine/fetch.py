@@ -113,7 +113,7 @@ def _download(run: Run, provider: Provider, found: Submission, remote: RemoteBat
                 error(
                     "result_file_gone",
                     "A result file no longer exists at the provider.",
-                    f"{found.provider} answered 404 for the {name} file of {found.batch_id}: {problem.message} Its rows"
+                    f"The {name} file of {found.batch_id} at {found.provider}: {problem.message} Its rows"
                     " count as missing; result files are kept for 30 days by default.",
                     address=found.address,
                 )

@@ -27,6 +27,9 @@ from batchops.spec.job import Job
 from batchops.store.changes import JobRecord
 from batchops.store.connection import limit_resources
 
+NO_LIMIT = -1
+"""As `limit`: look at every row, whatever the environment says."""
+
 
 @dataclass(frozen=True)
 class WantedJob:
@@ -58,6 +61,8 @@ class Gathered:
     is_limited: bool
     replaced: Mapping[str, Collection[str] | None]
     removed: tuple[RecordedJob, ...] = ()
+    is_covered: bool = False
+    """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def classify(self, *, first: bool = False) -> None:
@@ -71,6 +76,12 @@ class Gathered:
         with self.project.reader.reading(self.con):
             for wanted in self.jobs:
                 classify(self.con, wanted.diff)
+                if self.is_covered:
+                    self.con.execute(
+                        f"DELETE FROM {wanted.changes}"
+                        " WHERE action IN ('submit', 'resubmit', 'retry', 'reuse', 'forget')"
+                        f" AND md5(key) NOT IN (SELECT key_hash FROM covered_{wanted.number})"
+                    )
 
     def _digest(self, wanted: WantedJob) -> None:
         """Render what pass one could not settle, unless it was rendered before."""
@@ -91,6 +102,33 @@ class Gathered:
             for w in self.jobs
         )
 
+    def is_on_record(self, records: Sequence[JobRecord]) -> bool:
+        """Whether state already says all this: recording a plan that changes nothing would only raise its serial."""
+        with self.project.reader.reading(self.con):
+            return all(self._is_on_record(wanted, record) for wanted, record in zip(self.jobs, records, strict=True))
+
+    def _is_on_record(self, wanted: WantedJob, record: JobRecord) -> bool:
+        row = self.con.execute(
+            "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
+            " WHERE job_id = ?",
+            [wanted.diff.job_id],
+        ).fetchone()
+        said = (record.address, record.provider, record.is_simulated, record.render_id)
+        if row is None or row[:4] != said or row[6] != record.protected:
+            return False
+        if orjson.loads(row[4]) != record.parts or orjson.loads(row[5]) != orjson.loads(orjson.dumps(record.spec)):
+            return False
+        is_wanted = f"key IN (SELECT key FROM {wanted.changes})"
+        misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
+        if not record.is_limited:
+            misplaced += f" OR removed_at IS NULL AND NOT {is_wanted}"
+        moved = self.con.execute(
+            f"""SELECT (SELECT count(*) FROM {wanted.changes} WHERE moves)
+                     + (SELECT count(*) FROM state.rows WHERE job_id = ? AND ({misplaced}))""",
+            [wanted.diff.job_id],
+        ).fetchone()
+        return moved == (0,)
+
     def close(self) -> None:
         self.con.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -105,7 +143,7 @@ def gather(
     replaced: Mapping[str, Collection[str] | None] | None = None,
 ) -> Gathered:
     """Run the sources of `jobs` and classify their rows. Raises BatchopsError with the problems of all jobs at once."""
-    limit = limit or project.loaded.limit
+    limit = None if limit is NO_LIMIT else limit or project.loaded.limit
     requests = _compiled(jobs)
     folder = new_work_folder(project)
     try:
@@ -254,11 +292,17 @@ def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobR
         render_id=wanted.request.render_id,
         parts=wanted.request.parts,
         spec=recorded_spec(wanted),
-        protected=spec.lifecycle.protect or bool(wanted.diff.recorded and wanted.diff.recorded.is_protected),
+        protected=is_protected(wanted.job, wanted.diff.recorded),
         moved_from=spec.moved_from,
         changes=wanted.changes,
         is_limited=is_limited,
     )
+
+
+def is_protected(job: Job, recorded: RecordedJob | None) -> bool:
+    """What the spec says, or what is on record where it says nothing: deleting the key lifts no protection."""
+    lifecycle = job.spec.lifecycle
+    return lifecycle.protect if "protect" in lifecycle.model_fields_set else bool(recorded and recorded.is_protected)
 
 
 def recorded_spec(wanted: WantedJob) -> dict[str, Any]:

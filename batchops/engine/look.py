@@ -67,6 +67,6 @@ def _describe(sighting: Sighting, problem: ProviderError) -> Diagnostic:
     return warning(
         "provider_unreachable",
         "The provider could not be asked.",
-        f"{found.provider} about {found.batch_id}: {problem.message}. Shown as last seen.",
+        f"{found.provider} about {found.batch_id}: {problem.message} Shown as last seen.",
         address=found.address,
     )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 from batchops import __version__
-from batchops.diagnostics import BatchopsError, error
+from batchops.diagnostics import BatchopsError, Stale, error
 from batchops.engine.converge import ApplyResult, Convergence
-from batchops.engine.gather import gather, sweep_work
+from batchops.engine.gather import NO_LIMIT, gather, sweep_work
 from batchops.engine.look import look
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project
 from batchops.engine.run import Run
+from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
+from batchops.spec.job import Job
 
 Emit = Callable[[Event], None]
 
@@ -36,13 +39,33 @@ _WHOLE_PROJECT = Scope()
 _NOTHING_SPECIAL = Allowances()
 
 
-def make_plan(project: Project, scope: Scope = _WHOLE_PROJECT, *, offline: bool = False, samples: int = 3) -> Plan:
-    """What apply would do. Polls what is in flight unless `offline`; writes nothing."""
+def make_plan(
+    project: Project,
+    scope: Scope = _WHOLE_PROJECT,
+    *,
+    offline: bool = False,
+    samples: int = 3,
+    out: Path | None = None,
+    refresh_only: bool = False,
+) -> Plan:
+    """What apply would do. Polls what is in flight unless `offline`; writes nothing but the plan file `out`.
+
+    `refresh_only` looks at the providers alone: no source is run, and no row is planned.
+    """
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
-    gathered = gather(project, jobs, is_whole_project=scope.is_whole, limit=scope.limit, replaced=scope.replaced(jobs))
+    gathered = gather(
+        project,
+        () if refresh_only else jobs,
+        is_whole_project=scope.is_whole and not refresh_only,
+        limit=scope.limit,
+        replaced=scope.replaced(jobs),
+    )
     try:
-        return assemble(gathered, sightings, samples=samples)
+        plan = assemble(gathered, sightings, samples=samples)
+        if out is not None:
+            save_plan(gathered, plan, out)
+        return plan
     finally:
         gathered.close()
 
@@ -59,29 +82,54 @@ def apply(
     allow: Allowances = _NOTHING_SPECIAL,
     lock_timeout: timedelta = timedelta(0),
     fail_fast: bool = False,
+    saved: SavedPlan | None = None,
 ) -> ApplyResult:
     """Converge once, or with `wait` until nothing is in flight or due: settle, fetch, retry, submit.
 
     `approve` sees the plan before anything is paid. Settling and fetching come first and ask nobody: they cost nothing
-    and lose nothing. Raises Leased, Refused and BatchopsError; what a provider failed to do is in the result.
+    and lose nothing. `saved` applies a reviewed plan: exactly the rows it covers. Raises Stale, Leased, Refused and
+    BatchopsError; what a provider failed to do is in the result.
     """
     emit(Version(batchops=__version__))
-    jobs = scope.jobs(project)
+    jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
         store = stack.enter_context(project.leased(lock_timeout))
         sweep_work(project)
         convergence = Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
         convergence.refresh()
         gathered = gather(
-            project, jobs, is_whole_project=scope.is_whole, limit=scope.limit, replaced=scope.replaced(jobs)
+            project,
+            jobs,
+            is_whole_project=scope.is_whole and saved is None,
+            limit=scope.limit if saved is None else NO_LIMIT,
+            replaced=scope.replaced(jobs),
         )
         stack.callback(gathered.close)
+        if saved is not None:
+            restrict(gathered, saved, is_resumed=was_applied(project, saved))
         plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=3)
+        if saved is not None:
+            plan = replace(plan, plan_id=saved.plan.plan_id)
         guard(plan, allow.cost_over, allow_unknown_cost=allow.unknown_cost, allow_protected=allow.protected)
         if not approve(plan):
             raise BatchopsError(error("not_approved", "Not applied.", "Only `yes` applies the plan. Nothing was paid."))
         emit(ApplyStart(plan.plan_id, project.name, project.environment, summary_of(plan)))
         return convergence.converge(gathered, plan, wait=wait, timeout=timeout)
+
+
+def _jobs_of(project: Project, saved: SavedPlan) -> tuple[Job, ...]:
+    """The jobs that a saved plan covers. Raises Stale when one of them is gone."""
+    check_identity(project, saved)
+    declared = {job.address: job for job in project.jobs()}
+    gone = [address for address in saved.jobs if address not in declared]
+    if gone:
+        raise Stale(
+            *(
+                error("stale_plan", "The saved plan is stale.", "This job is not declared any more.", address=address)
+                for address in gone
+            )
+        )
+    return tuple(declared[address] for address in saved.jobs)
 
 
 def wait_for(

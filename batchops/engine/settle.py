@@ -35,7 +35,7 @@ def settle(run: Run, open_ones: Sequence[Submission]) -> int:
         try:
             settled += settle_one(run, found)
         except ProviderError as problem:
-            run.problems.append(_unsettled(found, f"{found.provider} could not be asked: {problem.message}."))
+            run.problems.append(_unsettled(found, f"{found.provider} could not be asked: {problem.message}"))
         except BatchopsError as problem:
             run.problems.extend(problem.diagnostics)
     return settled

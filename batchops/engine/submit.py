@@ -274,14 +274,14 @@ def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
         return error(
             "provider_unreachable",
             "The provider could not be asked.",
-            f"{provider}: {problem.message}. Nothing was sent; the same command goes on from here.",
+            f"{provider}: {problem.message} Nothing was sent; the same command goes on from here.",
             address=wanted.address,
         )
     if isinstance(problem, Denied):
         return error(
             "provider_denied",
             "The provider refuses the credentials.",
-            f"{provider} answered {problem.status}: {problem.message} Check the API key, organisation and project.",
+            f"{provider}: {problem.message} Check the API key, organisation and project.",
             address=wanted.address,
         )
     if isinstance(problem, QuotaExhausted):
@@ -295,6 +295,6 @@ def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
     return error(
         "batch_refused",
         "The provider refused the batch.",
-        f"{provider} answered {problem.status or 'without a status'} {problem.code or ''}: {problem.message}",
+        f"{provider}: {problem.message}{f' ({problem.code})' if problem.code else ''}",
         address=wanted.address,
     )

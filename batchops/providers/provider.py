@@ -91,7 +91,10 @@ class Profile:
 
 
 class ProviderError(Exception):
-    """Something the provider said or failed to say. `status` is HTTP's, `code` the service's own word."""
+    """Something the provider said or failed to say. `status` is HTTP's, `code` the service's own word.
+
+    `message` is a sentence with its full stop; it quotes neither a key nor a body.
+    """
 
     def __init__(
         self,

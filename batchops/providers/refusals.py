@@ -57,13 +57,19 @@ def refusal(status: int, body: object, headers: Mapping[str, str], *, secret: st
     code, text = error_in(body)
     if status in _MOVED:
         text = f"the service has moved to {headers.get('location', 'another address')}; write that as base_url"
-    text = re.sub(r"\s+", " ", text.replace(secret, "***") if secret else text)
     return kind_of(status, code)(
-        f"HTTP {status}: {text[:_MAX_MESSAGE] or 'no error in JSON'}",
+        f"HTTP {status}: {_sentence(text, secret)}",
         status=status,
         code=code,
         retry_after_seconds=retry_after_seconds(headers, now),
     )
+
+
+def _sentence(text: str, secret: str) -> str:
+    """On one line, without the secret, not too long, and with a full stop."""
+    flat = re.sub(r"\s+", " ", text.replace(secret, "***") if secret else text).strip() or "no error in JSON"
+    cut = flat if len(flat) <= _MAX_MESSAGE else f"{flat[:_MAX_MESSAGE]}…"
+    return cut if cut[-1] in ".!?…" else f"{cut}."
 
 
 def error_in(body: object) -> tuple[str | None, str]:

@@ -161,7 +161,10 @@ def notes(plan: Plan) -> list[str]:
     if waves := [f"{job.address} in {job.waves}" for job in plan.jobs if job.waves > 1]:
         said.append(f"Waves, one after another to stay within the provider's limits: {', '.join(waves)}.")
     if simulated := [job.address for job in plan.jobs if job.is_simulated and _is_paid(job)]:
-        said.append(f"Simulated answers: {', '.join(simulated)}. The local provider makes them up; nothing is paid.")
+        said.append(
+            f"Simulated answers: {', '.join(simulated)}. The local provider makes them up and charges nothing; the"
+            " estimate is what real ones would cost."
+        )
     if plan.reused_usd:
         said.append(f"Reusing paid answers saves {money(plan.reused_usd)}.")
     return said
@@ -198,10 +201,11 @@ def _estimated(plan: Plan) -> str:
         return ""
     limit = "" if plan.limit_usd is None else f" (limit {money(plan.limit_usd)})"
     cost = plan.cost
-    if cost.low_usd is None or cost.high_usd is None:
+    if cost.low_usd is None:
         models = f": no price known for {', '.join(plan.unknown_models)}" if plan.unknown_models else ""
         return f" Cost unknown{limit}{models}."
-    return f" Estimated {cost_range(cost)}{limit}."
+    uncapped = ": not every job caps its output" if cost.high_usd is None else ""
+    return f" Estimated {cost_range(cost)}{limit}{uncapped}."
 
 
 def legend(shown: Iterable[Entry]) -> str:
@@ -217,16 +221,18 @@ def counted(number: int, noun: str) -> str:
 
 
 def cost_range(cost: Estimate) -> str:
-    """`$1.10–$1.62`, one amount where both print alike, `cost unknown` where a bound is."""
-    if cost.low_usd is None or cost.high_usd is None:
+    """`$1.10–$1.62`; one amount where both print alike; what is unknown is said to be."""
+    if cost.low_usd is None:
         return "cost unknown"
+    if cost.high_usd is None:
+        return f"{money(cost.low_usd)} or more"
     low, high = money(cost.low_usd), money(cost.high_usd)
     return low if low == high else f"{low}–{high}"
 
 
 def money(usd: float) -> str:
     """Dollars and cents; below a cent two significant digits."""
-    if 0 < abs(usd) < 0.01:
+    if 0 < abs(usd) < 0.00995:
         digits = 1 - math.floor(math.log10(abs(usd)))
         return f"${usd:.{digits}f}"
     return f"${usd:,.2f}"

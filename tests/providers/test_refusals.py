@@ -44,13 +44,13 @@ def test_wait_is_seconds_from_now(headers: dict[str, str], expected: float | Non
 
 def test_long_sentence_is_cut_and_flattened() -> None:
     found = refusal(400, {"error": {"message": "a\n b" * 1000}}, {}, secret="", now=0)
-    assert len(found.message) == len("HTTP 400: ") + 400
+    assert len(found.message) == len("HTTP 400: ") + 400 + len("…")
     assert "\n" not in found.message
 
 
 def test_moved_service_says_where_it_went() -> None:
     found = refusal(308, None, {"location": "https://x/v1"}, secret="", now=0)
-    assert found.message == "HTTP 308: the service has moved to https://x/v1; write that as base_url"
+    assert found.message == "HTTP 308: the service has moved to https://x/v1; write that as base_url."
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "project_spend_limit_exceeded"])
@@ -61,3 +61,10 @@ def test_quota_code_is_known(code: str) -> None:
 @pytest.mark.parametrize("code", [None, "", "rate_limit_exceeded", "spend"])
 def test_passing_code_is_no_quota_code(code: str | None) -> None:
     assert not is_quota_code(code)
+
+
+@pytest.mark.parametrize("said", ["No", "No.", "No!", "", "  ", "No\n"])
+def test_message_is_a_sentence_with_its_full_stop(said: str) -> None:
+    message = refusal(400, {"message": said}, {}, secret="", now=0).message
+    assert message[-1] in ".!"
+    assert message[-2] not in ".! "
