@@ -16,7 +16,6 @@ import orjson
 from batchops.server.answering import Abandoned, server_error
 from batchops.server.lines import Reply
 
-_MOST_ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
 _GRACE_SECONDS = 3.0
@@ -93,8 +92,9 @@ class Upstream:
 
     is_costly = True
 
-    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float, attempts: int) -> None:
         self.concurrency = concurrency
+        self._attempts = attempts
         self._base = url.rstrip("/")
         self._gate = Gate(concurrency)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -108,7 +108,7 @@ class Upstream:
         while True:
             attempt += 1
             reply, retry_after = self._once(url, body)
-            if attempt == _MOST_ATTEMPTS or not _is_worth_another_try(reply):
+            if attempt >= self._attempts or not _is_worth_another_try(reply):
                 return reply
             pause = _pause_seconds(attempt, retry_after)
             if reply.status == 429:

@@ -16,9 +16,11 @@ from pathlib import Path
 import openai
 import pytest
 from batch_desk import Desk, at, chat, serving
+from filelock import FileLock
 from openai.types import Batch
 from serve_command import started
 
+from batchops.diagnostics import BatchopsError
 from batchops.server.embedded import ensure_served, find_served
 
 ANSWERS = """
@@ -101,6 +103,12 @@ def test_address_of_a_dead_server_is_not_believed(tmp_path: Path) -> None:
         of_another = json.loads((tmp_path / "other" / "server.json").read_text())
         (tmp_path / "server.json").write_text(json.dumps({**of_another, "instance": "x"}))
         assert find_served(tmp_path) is None
+
+
+def test_folder_that_is_locked_but_not_served_is_refused(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "server.lock"), pytest.raises(BatchopsError) as refused:
+        ensure_served(tmp_path, patience_seconds=0.05)
+    assert [problem.code for problem in refused.value.diagnostics] == ["data_dir_locked"]
 
 
 def test_many_callers_at_once_share_one_server(tmp_path: Path) -> None:
@@ -297,8 +305,8 @@ def test_address_in_use_is_refused(tmp_path: Path) -> None:
         (["--answers", "json"], 1, "Answers cannot be made."),
         (["--answers", "json:nothing"], 1, "Answers cannot be made."),
         (["--faults", "missing.toml"], 1, "Invalid fault plan."),
-        (["--key", "sk-secret"], 64, "A secret must be a reference."),
-        (["--key", "env:NOT_SET"], 64, "Missing secret."),
+        (["--key", "sk-secret"], 64, "Literal secret."),
+        (["--key", "env:NOT_SET"], 64, "Environment variable not set."),
         (["--enqueued-tokens", "gpt=many"], 64, "Usage error."),
     ],
 )
