@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from batchops.diagnostics import Diagnostic, ExitCode, Severity, error, prevailing
+from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
+from batchops.engine.adopt import refuse_orphans
 from batchops.engine.fetch import fetch
 from batchops.engine.gather import Gathered, WantedJob, job_record
 from batchops.engine.ledger import Submission, open_submissions
@@ -20,9 +21,12 @@ from batchops.engine.settle import settle
 from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
-from batchops.providers.provider import ProviderError, RemoteBatch
+from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
 from batchops.spec.job import Job, Retry
-from batchops.store.changes import ForgetJobs, Observed, RecordPlan
+from batchops.store.changes import ForgetJobs, Observed, RecordPlan, RequestState
+
+LISTS_NOTHING = {404, 405, 501}
+"""HTTP statuses of a service that has no listing of batches."""
 
 Summary = Mapping[str, Mapping[str, int]]
 
@@ -97,13 +101,26 @@ class Convergence:
         if any(remote.raw.get(name) != found.remote.get(name) for name in seen):
             self.run.store.commit(Observed(found.submission_id, remote.raw, ended=False, address=found.address))
 
+    def _refuse_orphans(self, gathered: Gathered) -> None:
+        """Before the first create: a state that was lost must not pay again for what the provider has."""
+        for name in sorted({w.job.provider for w in gathered.jobs if self._owes(gathered, w)}):
+            try:
+                refuse_orphans(self.project, self.project.provider(name))
+            except ProviderRefusal as problem:
+                if problem.status not in LISTS_NOTHING:
+                    raise BatchopsError(_unlisted(name, problem)) from problem
+                self.run.problems.append(_unlistable(name, problem))
+            except ProviderError as problem:
+                raise BatchopsError(_unlisted(name, problem)) from problem
+
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
-        self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
+        if not gathered.is_on_record(records):
+            self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
         if gathered.removed:
             forgotten = tuple(job.address for job in gathered.removed if job.spec.get("on_remove") == "forget")
             addresses = tuple(job.address for job in gathered.removed)
@@ -133,30 +150,35 @@ class Convergence:
         ).fetchone()
         return bool(row and row[0])
 
+    def _is_due(self, gathered: Gathered) -> bool:
+        return any(self._owes(gathered, wanted) for wanted in gathered.jobs)
+
     def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
-        counts = gathered.con.execute(
-            f"SELECT action, count(*) FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-            " AND coalesce(due_at <= ?, true) GROUP BY action",
-            [self.run.now],
-        ).fetchall()
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
-        if not done.is_cut_short:
-            for action, count in counts:
-                self.rows[Action(action)] += count
+        with self.run.store.reading(gathered.con):
+            counts = gathered.con.execute(
+                f"""SELECT action, count(*) FROM {wanted.changes} c
+                    JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
+                    WHERE action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
+                    GROUP BY action"""
+            ).fetchall()
+        for action, count in counts:
+            self.rows[Action(action)] += count
         return not done.is_cut_short
 
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
         deadline = _deadline(timeout)
+        self._refuse_orphans(gathered)
         self.record(gathered, plan)
         for _ in range(2):  # once more where a create was lost and its batch is proven absent
             gathered.classify()
             if self.submit(gathered) or self.run.is_stopping or self._has_errors():
                 break
         interval = self._first_interval()
+        gathered.classify()
         while wait and not self.run.is_stopping and not self._has_errors():
-            gathered.classify()
             pause = self._pause_before_next(gathered, interval)
             if pause is None:
                 break
@@ -165,11 +187,13 @@ class Convergence:
                 break
             if self.run.pause(pause):
                 break
-            interval = self._first_interval() if self.refresh() else self._longer(interval)
-            gathered.refresh_recorded()
-            gathered.classify()
-            if not self.run.is_stopping:
+            has_moved = self.refresh()
+            interval = self._first_interval() if has_moved else self._longer(interval)
+            if has_moved or self._is_due(gathered):
+                gathered.refresh_recorded()
+                gathered.classify()
                 self.submit(gathered)
+                gathered.classify()
         gathered.refresh_recorded()
         gathered.classify()
         return self.finish(gathered)
@@ -250,6 +274,23 @@ def _unfetched(found: Submission, problem: ProviderError) -> Diagnostic:
         f"{found.provider} about {found.batch_id}: {problem.message} Nothing was recorded by halves; the next apply"
         " fetches it again.",
         address=found.address,
+    )
+
+
+def _unlistable(provider: str, problem: ProviderError) -> Diagnostic:
+    return warning(
+        "batches_not_listed",
+        "The provider does not list batches.",
+        f"{provider} answered {problem.status}. A batch whose reply is lost cannot be found there, and a lost state"
+        " would not be noticed: keep the state safe.",
+    )
+
+
+def _unlisted(provider: str, problem: ProviderError) -> Diagnostic:
+    return error(
+        "provider_unreachable",
+        "The provider could not be asked.",
+        f"{provider} did not list its batches: {problem.message} Nothing was sent; the same command goes on from here.",
     )
 
 

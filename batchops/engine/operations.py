@@ -46,11 +46,21 @@ def make_plan(
     offline: bool = False,
     samples: int = 3,
     out: Path | None = None,
+    refresh_only: bool = False,
 ) -> Plan:
-    """What apply would do. Polls what is in flight unless `offline`; writes nothing but the plan file `out`."""
+    """What apply would do. Polls what is in flight unless `offline`; writes nothing but the plan file `out`.
+
+    `refresh_only` looks at the providers alone: no source is run, and no row is planned.
+    """
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
-    gathered = gather(project, jobs, is_whole_project=scope.is_whole, limit=scope.limit, replaced=scope.replaced(jobs))
+    gathered = gather(
+        project,
+        () if refresh_only else jobs,
+        is_whole_project=scope.is_whole and not refresh_only,
+        limit=scope.limit,
+        replaced=scope.replaced(jobs),
+    )
     try:
         plan = assemble(gathered, sightings, samples=samples)
         if out is not None:

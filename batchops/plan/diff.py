@@ -57,6 +57,11 @@ class DiffJob:
         return self.recorded.job_id if self.recorded else -1
 
     @property
+    def simulation_changed(self) -> bool:
+        """Its answers were made up and shall be real, or the other way round: its digests are others then."""
+        return self.recorded is not None and self.recorded.is_simulated != self.is_simulated
+
+    @property
     def changes(self) -> str:
         return f"changes_{self.number}"
 
@@ -101,7 +106,7 @@ def find_unmatched(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Itera
             LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
             LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
             WHERE r.key IS NULL OR r.fingerprint <> d.fingerprint OR coalesce(q.state, 0) IN (0, 3)
-               OR d.key IN (FROM replaced_{job.number})"""
+               OR d.key IN (FROM replaced_{job.number}) OR {_flag(job.simulation_changed)}"""
     )
     return name
 
@@ -117,7 +122,7 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
             keep=_flag(job.keeps_answers),
             forget=_flag(job.forgets_removed),
             held=_flag(recorded is not None and recorded.held is not None),
-            simulation_changed=_flag(recorded is not None and recorded.is_simulated != job.is_simulated),
+            simulation_changed=_flag(job.simulation_changed),
             change_reason=f"'{_changed_part(job)}'",
         )
     )

@@ -176,5 +176,5 @@ def _retry_after(header: str | None) -> float | None:
 def _pause_seconds(attempt: int, retry_after: float | None) -> float:
     if retry_after is not None:
         return min(retry_after, 10 * _LONGEST_PAUSE_SECONDS)
-    longest = min(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads tries, hides nothing

@@ -88,7 +88,7 @@ class Part(BaseModel):
 class FileText(Part):
     """Text that lives in a file; the path is relative to the project root."""
 
-    file: str
+    file: str = Field(description="A path from the project root.")
 
 
 def _form(value: object) -> str:
@@ -184,8 +184,10 @@ class Batch(Part):
 
     max_requests: Whole = Field(50_000, ge=1, description="Requests in one batch, capped by the provider's profile.")
     max_bytes: Size = Field(200_000_000, ge=1, description="Bytes of one input file, capped by the provider's profile.")
-    completion_window: str = Field("24h", description="How long the provider may take.")
-    metadata: dict[str, str] = Field(default_factory=dict, description="At most 11 pairs, shown by the provider.")
+    completion_window: str = Field("24h", description="How long the provider may take.", examples=["24h"])
+    metadata: dict[str, str] = Field(
+        default_factory=dict, max_length=11, description="At most 11 pairs that the provider keeps with each batch."
+    )
     output_expires_after: Duration | None = Field(
         None, description="How long the provider keeps the answers: 1h to 30d."
     )
@@ -212,7 +214,9 @@ class JobSpec(Part):
     source: Annotated[Source, ROWS] = Field(description="Which rows are asked.")
     provider: Annotated[str | None, ANSWER] = Field(None, description="Who answers; default: the project's provider.")
     endpoint: Annotated[Endpoint, ANSWER] = Field("/v1/chat/completions", description="Where the requests go.")
-    model: Annotated[str, ANSWER] = Field(min_length=1, description="The model's id at the provider.")
+    model: Annotated[str, ANSWER] = Field(
+        min_length=1, description="The model's id at the provider.", examples=["gpt-5-mini", "text-embedding-3-small"]
+    )
     template: Annotated[Template | None, ANSWER] = Field(
         None, description="Jinja2: text, {file: …}, or messages. The columns of the row are its variables."
     )

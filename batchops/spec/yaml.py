@@ -59,7 +59,7 @@ class Parsed:
 def parse(data: bytes | str, filename: str) -> Parsed:
     """Read every document of a YAML text. Never raises for what the text says."""
     try:
-        text = _decode(data, filename)
+        text = decode(data, filename)
     except Unreadable as stop:
         return Parsed((), (stop.diagnostic,))
     reader = _Reader(text, filename)
@@ -77,7 +77,8 @@ def split_lines(text: str) -> tuple[str, ...]:
     return tuple(_LINE_BREAK.split(text))
 
 
-def _decode(data: bytes | str, filename: str) -> str:
+def decode(data: bytes | str, filename: str) -> str:
+    """The text without its byte order mark. Raises Unreadable."""
     if len(data) > MAX_BYTES:
         raise Unreadable(
             too_much(f"The file has {len(data)} bytes; {MAX_BYTES} are the limit.", filename, Position(1, 1))

@@ -38,9 +38,14 @@ def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[du
 
 
 def _copy(con: duckdb.DuckDBPyConnection, environment: str | None) -> None:
-    con.execute("BEGIN")  # one transaction: the tables agree with each other
-    for table in TABLES:
-        where = _OF_ENVIRONMENT.get(table, "") if environment is not None else ""
-        parameters = {"environment": environment} if where else None
-        con.execute(f"CREATE TABLE main.{table} AS SELECT * FROM state.{table} {where}", parameters)
+    """Copy all tables in one transaction, so that they agree with each other."""
+    con.execute("BEGIN")
+    try:
+        for table in TABLES:
+            where = _OF_ENVIRONMENT.get(table, "") if environment is not None else ""
+            parameters = {"environment": environment} if where else None
+            con.execute(f"CREATE TABLE main.{table} AS SELECT * FROM state.{table} {where}", parameters)
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
     con.execute("COMMIT")

@@ -27,8 +27,8 @@ class Ran:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """JSON lines of stdout."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        """JSON lines of stdout; U+2028 is text in them, not an end of line."""
+        return [json.loads(line) for line in self.out.split("\n") if line]
 
 
 @dataclass
