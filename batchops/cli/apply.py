@@ -52,7 +52,8 @@ def command(
     batchops apply --auto-approve --wait --timeout 2h
     batchops apply plan.json
     """
-    _check(planfile, timeout, auto_approve=auto_approve, wait=wait)
+    chosen = [*invocation.select, *invocation.exclude, *replace, *([limit] if limit else [])]
+    _check(planfile, timeout, is_choosing=bool(chosen), auto_approve=auto_approve, wait=wait)
     from batchops.engine.operations import apply  # noqa: PLC0415  DuckDB is paid for when it is used
     from batchops.engine.project import open_project  # noqa: PLC0415
     from batchops.engine.saved import read_saved  # noqa: PLC0415
@@ -71,14 +72,20 @@ def command(
                 allow=allowances_of(cost_over, allow_protected, unknown_cost=allow_unknown_cost),
                 lock_timeout=lock_timeout or timedelta(0),
                 fail_fast=fail_fast,
+                samples=0 if auto_approve else 1,
                 saved=None if planfile is None else read_saved(planfile),
             ),
             stop,
         )
 
 
-def _check(planfile: Path | None, timeout: timedelta | None, *, auto_approve: bool, wait: bool) -> None:
+def _check(
+    planfile: Path | None, timeout: timedelta | None, *, is_choosing: bool, auto_approve: bool, wait: bool
+) -> None:
     """Refuse before any work what could not end well."""
+    if planfile is not None and is_choosing:
+        detail = "A saved plan is applied as it was reviewed: without --select, --exclude, --limit and --replace."
+        raise UsageProblem(error("usage", "Usage error.", detail))
     if timeout is not None and not wait:
         raise UsageProblem(error("usage", "Usage error.", "--timeout is for --wait: without it apply does not wait."))
     if planfile is None and not auto_approve and not sys.stdin.isatty():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchops.cli.converging import choosing_options, not_supported, scope_of
+from batchops.cli.converging import choosing_options, scope_of
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import ExitCode, UsageProblem, error
 
@@ -53,15 +53,15 @@ def command(
     """
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
-    if refresh_only:
-        raise not_supported("--refresh-only")
     from batchops.engine.operations import make_plan  # noqa: PLC0415  DuckDB is paid for when it is used
     from batchops.engine.project import open_project  # noqa: PLC0415
     from batchops.plan.guard import refusals  # noqa: PLC0415
 
     scope = scope_of(invocation, limit, replace)
     with open_project(invocation.root, invocation.loaded) as project:
-        plan = make_plan(project, scope, offline=offline, samples=samples, out=out and out.absolute())
+        plan = make_plan(
+            project, scope, offline=offline, samples=samples, out=out and out.absolute(), refresh_only=refresh_only
+        )
     refused = refusals(
         plan, cost_over, allow_unknown_cost=allow_unknown_cost, allow_protected=frozenset(allow_protected)
     )

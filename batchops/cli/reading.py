@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchops.diagnostics import Diagnostic
+from batchops.diagnostics import Diagnostic, Severity
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +24,10 @@ class Declared:
 
     jobs: Mapping[str, Job]
     diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        return any(found.severity is Severity.ERROR for found in self.diagnostics)
 
 
 def state_path(invocation: Invocation) -> Path:
@@ -66,4 +70,4 @@ def recorded_or_declared(
     declared = declared_jobs(invocation)
     if address in declared.jobs:
         return declared_job(declared.jobs[address], invocation.loaded.environment), False
-    raise unknown_job(address, [*recorded, *declared.jobs])
+    raise unknown_job(address, [*recorded, *declared.jobs], has_unreadable=declared.has_errors)

@@ -109,10 +109,10 @@ def _secret(reference: str) -> str:
     """The value of `env:NAME`. Keys are never written on a command line, where other users can read them."""
     scheme, _, name = reference.partition(":")
     if scheme != "env" or not name:
-        detail = 'Write "env:NAME": the key is read from that environment variable.'
-        raise UsageProblem(error("secret_value", "A secret must be a reference.", detail))
+        detail = "A command line can be read by other users. Write env:NAME: the key is read from that variable."
+        raise UsageProblem(error("literal_secret", "Literal secret.", detail))
     if not (value := os.environ.get(name)):
-        raise UsageProblem(error("missing_secret", "Missing secret.", f'The environment variable "{name}" is not set.'))
+        raise UsageProblem(error("unset_variable", "Environment variable not set.", f"{name} is to hold a key."))
     return value
 
 

@@ -35,7 +35,7 @@ def command(invocation: Invocation, refresh: bool) -> None:
             project=invocation.loaded.settings.project or invocation.root.name,
             environment=invocation.loaded.environment,
             now=datetime.now(UTC),
-            has_unreadable=_has_errors(declared),
+            has_unreadable=declared.has_errors,
             diagnostics=[diagnostic_document(found) for found in declared.diagnostics],
         )
     if invocation.json:
@@ -49,13 +49,9 @@ def _show(invocation: Invocation, document: dict[str, object], declared: Declare
     from batchops.views.status import render_status  # noqa: PLC0415
 
     invocation.out(render_status(document, width=terminal_width()))
-    if _has_errors(declared):
+    if declared.has_errors:
         count = sum(found.severity is Severity.ERROR for found in declared.diagnostics)
         invocation.note(f"{count} problem(s) in specs; jobs that cannot be read are Unknown. See: batchops validate")
-
-
-def _has_errors(declared: Declared) -> bool:
-    return any(found.severity is Severity.ERROR for found in declared.diagnostics)
 
 
 def _desired(job: Job, invocation: Invocation) -> DesiredJob:

@@ -90,7 +90,13 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Make it durable and end writing; what it has counted can still be read."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Write entries in one call, then count them."""

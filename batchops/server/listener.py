@@ -45,8 +45,10 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.005)
         for connection in list(self.server_state.connections):
             _transport(connection).abort()
-        while self.server_state.tasks:
-            await asyncio.wait(list(self.server_state.tasks), timeout=_CLOSE_SECONDS)
+        for late in list(self.server_state.tasks):
+            late.cancel()
+        if self.server_state.tasks:
+            await asyncio.wait(list(self.server_state.tasks))
         for listening in sockets or []:
             listening.close()
 
@@ -61,7 +63,8 @@ class Listener:
 
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        # Named as TCP, so that asyncio turns Nagle's algorithm off: answers would wait 40 ms for an acknowledgement.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((host, port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -59,11 +60,16 @@ def _schema(named: Any, param: str) -> Reply | None:
     if not isinstance(named, dict) or not isinstance(named.get("name"), str):
         text = f"Missing required parameter: '{param}.name'."
         return _bad(text, param=f"{param}.name", code="missing_required_parameter")
-    problem = strict_problem(named.get("schema")) if named.get("strict") else None
+    problem = _strict_problem(orjson.dumps(named.get("schema"))) if named.get("strict") else None
     if problem is None:
         return None
     message = f"Invalid schema for {param.replace('.', '_')} '{named['name']}': {problem}"
     return _bad(message, param=param, code="invalid_json_schema")
+
+
+@lru_cache(maxsize=256)
+def _strict_problem(schema: bytes) -> str | None:
+    return strict_problem(orjson.loads(schema))
 
 
 def strict_problem(schema: Any) -> str | None:

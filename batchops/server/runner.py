@@ -173,7 +173,7 @@ class Runner:
         return batch
 
     def live_executions(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """(batch id, times by custom_id) of the batches under way."""
+        """(batch id, times by custom_id) of the batches that have begun and not ended."""
         with self._lock:
             live = list(self._live.items())
         for batch_id, (journal, _) in live:
@@ -319,13 +319,8 @@ class Runner:
         with Journal(workspace / "journal") as journal:
             with self._lock:
                 self._live[batch.id] = (journal, stop)
-            try:
-                self._answer_lines(batch, journal, stop)
-                journal.sync()
-                whole = len(journal.times) == batch.total
-            finally:
-                with self._lock:
-                    self._live.pop(batch.id)
+            self._answer_lines(batch, journal, stop)
+            whole = len(journal.times) == batch.total
         if stop.is_set() or self._is_closing.is_set():
             return not self._is_closing.is_set()
         return self._finalize(batch) if whole and not self._is_doomed(batch) else self._meet_fate(batch)
@@ -440,8 +435,10 @@ class Runner:
         """Make the files of what was answered, and of what was not; then the batch has ended, in one commit."""
         workspace = self._blobs.workspace(batch.id)
         workspace.mkdir(exist_ok=True)
-        with Journal(workspace / "journal") as journal:
-            journal.sync()
+        with self._lock:
+            live = self._live.get(batch.id)
+        journal = live[0] if live else Journal(workspace / "journal")
+        journal.close()
         unanswered: Iterator[str] = iter(())
         if status != "completed" and batch.in_progress_at is not None and (workspace / "input.jsonl").exists():
             asked = read_custom_ids(workspace / "input.jsonl")
@@ -462,6 +459,8 @@ class Runner:
             for file in files:
                 self._blobs.drop(file.id)
             return True
+        with self._lock:
+            self._live.pop(batch.id, None)
         self._blobs.clear(batch.id)
         self._on_end(after)
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from starlette.types import ASGIApp, Scope
@@ -28,38 +29,35 @@ class RunningService:
 
     def __init__(self, data_dir: Path, options: ServerOptions, *, host: str, port: int) -> None:
         self.instance = secrets.token_hex(16)
+        self._is_loopback = host in _LOOPBACK
         rules = load_rules(Path(options.faults)) if options.faults else ()
-        self._listener = Listener(host, port)
-        self.url = self._listener.url
-        try:
-            self._store = Store(data_dir / "server.sqlite")
-            clock = Clock(offset_seconds=float(self._store.fact("clock_offset") or 0))
-            blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
-            unfinished = {batch.id for batch in self._store.unfinished()}
-            blobs.sweep(self._store.file_ids(), unfinished)
+        clock = Clock()
+        with ExitStack() as opened:
             answerer = make_answerer(options, clock)
-        except BaseException:
-            self._listener.close()
-            raise
-        self._runner = Runner(
-            store=self._store, blobs=blobs, clock=clock, answerer=answerer, faults=faults, options=options
-        )
+            opened.callback(answerer.close)
+            listener = Listener(host, port)
+            opened.callback(listener.close)
+            store = Store(data_dir / "server.sqlite")
+            opened.callback(store.close)
+            clock.advance(float(store.fact("clock_offset") or 0))
+            blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
+            blobs.sweep(store.file_ids(), {batch.id for batch in store.unfinished()})
+            runner = Runner(store=store, blobs=blobs, clock=clock, answerer=answerer, faults=faults, options=options)
+            opened.pop_all()
+        self.url = listener.url
+        self._listener, self._runner, self._store = listener, runner, store
         self._service = Service(
-            store=self._store,
+            store=store,
             blobs=blobs,
             clock=clock,
-            runner=self._runner,
+            runner=runner,
             answerer=answerer,
             faults=faults,
             options=options,
             instance=self.instance,
         )
-        self._is_loopback = host in _LOOPBACK
-        headers = [("server", f"batchops/{__version__}")]
-        if options.upstream is None and options.answers == "simulated":
-            headers.append(("x-batchops-simulated", "true"))
-        self._listener.start(self._application, headers)
-        self._runner.resume()
+        listener.start(self._application, _headers(options))
+        runner.resume()
 
     def _application(self, hang_up: Callable[[Scope], None]) -> ASGIApp:
         return Interference(make_app(self._service), self._service, hang_up=hang_up, is_loopback=self._is_loopback)
@@ -69,3 +67,10 @@ class RunningService:
         self._listener.close()
         self._runner.close()
         self._store.close()
+
+
+def _headers(options: ServerOptions) -> list[tuple[str, str]]:
+    headers = [("server", f"batchops/{__version__}")]
+    if options.upstream is None and options.answers == "simulated":
+        headers.append(("x-batchops-simulated", "true"))
+    return headers

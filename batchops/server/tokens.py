@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 _PER_MESSAGE = 4
 _PER_IMAGE = 85
 
@@ -20,7 +22,7 @@ def prompt_tokens(body: dict[str, Any]) -> int:
     total += _content(body.get("input")) + _content(body.get("prompt"))
     for key in ("tools", "response_format", "text"):
         if key in body:
-            total += _structure(body[key])
+            total += len(orjson.dumps(body[key])) // 4
     return max(total, 1)
 
 
@@ -46,12 +48,3 @@ def _part(part: Any) -> int:
     if str(part.get("type", "")).endswith(("image_url", "input_image")):
         return _PER_IMAGE
     return _content(part.get("text"))
-
-
-def _structure(value: Any) -> int:
-    """Tokens of a schema or tool: its names and texts."""
-    if isinstance(value, str):
-        return text_tokens(value)
-    if isinstance(value, dict):
-        return sum(text_tokens(key) + _structure(inner) for key, inner in value.items())
-    return sum(_structure(inner) for inner in value) if isinstance(value, list) else 0

@@ -47,7 +47,7 @@ def _table(shown: list[Entry]) -> str:
     if not shown:
         return ""
     rows = [
-        f"| `{entry.symbol}` | {_code(entry.address)} | {entry.amount} | {_prose(entry.reason)} |"
+        f"| `{entry.symbol}` | {_cell(_code(entry.address))} | {entry.amount} | {_prose(entry.reason)} |"
         f" {'' if entry.cost is None else cost_range(entry.cost)} |"
         for entry in shown
     ]
@@ -121,11 +121,16 @@ def _fenced(text: str, language: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Inline code, safe in a table cell."""
-    text = visible(text).replace("\n", " ").replace("|", "\\|")
+    """Inline code that nothing in `text` can close."""
+    text = visible(text).replace("\n", " ")
     ticks = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
     space = " " if "`" in text else ""
     return f"{ticks}{space}{text}{space}{ticks}"
+
+
+def _cell(code: str) -> str:
+    """A bar ends a table cell even inside of code."""
+    return code.replace("|", "\\|")
 
 
 def _prose(text: str) -> str:

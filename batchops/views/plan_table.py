@@ -232,7 +232,7 @@ def cost_range(cost: Estimate) -> str:
 
 def money(usd: float) -> str:
     """Dollars and cents; below a cent two significant digits."""
-    if 0 < abs(usd) < 0.01:
+    if 0 < abs(usd) < 0.00995:
         digits = 1 - math.floor(math.log10(abs(usd)))
         return f"${usd:.{digits}f}"
     return f"${usd:,.2f}"

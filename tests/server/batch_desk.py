@@ -1,20 +1,21 @@
-"""A running server and the real SDK in front of it."""
+"""The real SDK in front of a running server, with the few calls that every test makes."""
 
 from __future__ import annotations
 
+import functools
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
+import httpx2
+from openai import OpenAI
+from openai.types import Batch
 
-from batchops.server.embedded import EmbeddedServer, ServerOptions, serve
-
-if TYPE_CHECKING:
-    from openai import OpenAI
-    from openai.types import Batch
+from batchops.server.embedded import ServerOptions, serve
 
 TERMINAL = {"completed", "failed", "expired", "cancelled"}
 
@@ -22,15 +23,9 @@ TERMINAL = {"completed", "failed", "expired", "cancelled"}
 class Desk:
     """A client of one server, with the few calls that every test makes."""
 
-    def __init__(self, server: EmbeddedServer, key: str = "any") -> None:
-        from openai import OpenAI
-
-        self.server = server
-        self.url = server.url
-        self.sdk: OpenAI = OpenAI(base_url=server.url, api_key=key, max_retries=0, timeout=20)
-
-    def close(self) -> None:
-        self.sdk.close()
+    def __init__(self, url: str, http: httpx2.Client, key: str = "any") -> None:
+        self.url = url
+        self.sdk = OpenAI(base_url=url, api_key=key, max_retries=0, timeout=20, http_client=http)
 
     def raw(self, method: str, path: str, **kwargs: Any) -> Any:
         """A call as it is, on the connection of the SDK: the answer, whatever its status."""
@@ -80,6 +75,26 @@ class Desk:
         return [json.loads(line) for line in self.sdk.files.content(file_id).read().splitlines()]
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates of the machine takes a tenth of a second; no test needs them twice."""
+    return ssl.create_default_context()
+
+
+@contextmanager
+def at(url: str, *, key: str = "any") -> Iterator[Desk]:
+    """A desk at a server that runs already."""
+    with httpx2.Client(verify=_tls(), timeout=20) as http:
+        yield Desk(url, http, key)
+
+
+@contextmanager
+def serving(folder: Path, *, key: str = "any", **options: Any) -> Iterator[Desk]:
+    """A desk at a server that runs as long as the block."""
+    with serve(folder, options=ServerOptions(**options)) as server, at(server.url, key=key) as desk:
+        yield desk
+
+
 def jsonl(lines: list[Any]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
@@ -88,27 +103,3 @@ def chat(custom_id: str, text: str = "Hello.", **more: Any) -> dict[str, Any]:
     """A line for chat completions."""
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}], **more}
     return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
-
-
-Serving = Callable[..., Desk]
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
-    """Start servers: `serving(faults=…)`. All are closed when the test ends."""
-    opened: list[Desk] = []
-
-    def start(data_dir: Path | None = None, *, key: str = "any", **options: Any) -> Desk:
-        server = serve(data_dir or tmp_path / f"data{len(opened)}", options=ServerOptions(**options))
-        opened.append(Desk(server, key))
-        return opened[-1]
-
-    yield start
-    for desk in opened:
-        desk.close()
-        desk.server.close()
-
-
-@pytest.fixture
-def desk(serving: Serving) -> Desk:
-    return serving()
