@@ -164,10 +164,14 @@ def _responses(body: dict[str, Any], context: Context) -> dict[str, Any]:
         "top_logprobs": body.get("top_logprobs", 0),
         "top_p": body.get("top_p", 1.0),
         "truncation": body.get("truncation", "disabled"),
-        "usage": usage_object(prompt_tokens(body), 0, said.output_tokens, said.reasoning_tokens),
-        "user": body.get("user"),
+        "usage": _with_cache_writes(usage_object(prompt_tokens(body), 0, said.output_tokens, said.reasoning_tokens)),
         "metadata": {**(body.get("metadata") or {}), "batchops": "simulated"},
     }
+
+
+def _with_cache_writes(usage: dict[str, Any]) -> dict[str, Any]:
+    usage["input_tokens_details"]["cache_write_tokens"] = 0
+    return usage
 
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
