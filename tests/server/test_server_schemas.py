@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from batch_desk import Desk, chat, serving
+from openai.types import Batch
 
 OFFICIAL = json.loads((Path(__file__).parent / "data" / "openai_schemas.json").read_text(encoding="utf-8"))
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
@@ -43,18 +45,27 @@ def test_files_fit(desk: Desk) -> None:
     fits("DeleteFileResponse", desk.raw("DELETE", f"/v1/files/{file_id}").json())
 
 
+def _has_status(status: str, batch: Batch) -> bool:
+    return batch.status == status
+
+
 def test_batches_fit_in_every_state(desk: Desk) -> None:
     fits("ListBatchesResponse", desk.raw("GET", "/v1/batches").json())
-    good, bad = [chat("a"), chat("b")], [{}]
-    fates = [[], [{"effect": "expire"}], [{"effect": "cancel"}], [{"effect": "stall", "status": "validating"}]]
+    good = [chat("a"), chat("b")]
+    fates: list[list[dict[str, Any]]] = [
+        [],
+        [{"effect": "expire"}],
+        [{"effect": "cancel"}],
+        [{"effect": "stall", "status": "validating"}],
+    ]
     fates += [[{"effect": "stall", "at": 0.5}], [{"effect": "stall", "status": "finalizing"}]]
     for fate in fates:
         desk.control("faults", {"rules": [{"on": "batch", **rule} for rule in fate]})
         batch = desk.submit(good)
         wanted = fate[0].get("status", "in_progress") if fate and fate[0]["effect"] == "stall" else None
-        desk.wait(batch, (lambda seen, status=wanted: seen.status == status) if wanted else None)
+        desk.wait(batch, functools.partial(_has_status, wanted) if wanted else None)
         fits("Batch", present(desk.raw("GET", f"/v1/batches/{batch.id}").json()))
-    failed = desk.wait(desk.submit(bad))
+    failed = desk.wait(desk.submit([{}]))
     fits("Batch", present(desk.raw("GET", f"/v1/batches/{failed.id}").json()))
     stalled = desk.raw("GET", "/v1/batches").json()["data"][1]["id"]
     fits("Batch", present(desk.raw("POST", f"/v1/batches/{stalled}/cancel").json()))
