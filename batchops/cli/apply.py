@@ -72,6 +72,7 @@ def command(
                 allow=allowances_of(cost_over, allow_protected, unknown_cost=allow_unknown_cost),
                 lock_timeout=lock_timeout or timedelta(0),
                 fail_fast=fail_fast,
+                samples=0 if auto_approve else 1,
                 saved=None if planfile is None else read_saved(planfile),
             ),
             stop,

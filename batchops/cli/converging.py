@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from batchops.cli.options import Invocation
-from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error, prevailing
+from batchops.diagnostics import BatchopsError, ExitCode, prevailing
 
 if TYPE_CHECKING:
     from batchops.cli.signals import Stopping
@@ -130,8 +130,3 @@ def _failed(printer: Printer, problem: BatchopsError) -> int:
         printer(DiagnosticFound(found))
     printer(ApplyComplete(empty_summary(), int(problem.exit_code)))
     return problem.exit_code
-
-
-def not_supported(what: str) -> UsageProblem:
-    """The refusal of a flag that is described and not yet carried out."""
-    return UsageProblem(error("not_supported_yet", "Not supported yet.", f"{what} is not supported by this version."))

@@ -27,7 +27,8 @@ def command(invocation: Invocation, folder: Path) -> None:
         del files[_IGNORE]
         invocation.note(f"  {_IGNORE} is kept as it is; it should name .env")
     if in_the_way := sorted(name for name in files if (root / name).exists() or (root / name).is_symlink()):
-        detail = f"init overwrites nothing, and {root} has: {', '.join(in_the_way)}. Choose another folder."
+        shown = "this folder" if folder == Path() else folder
+        detail = f"init overwrites nothing, and {shown} has: {', '.join(in_the_way)}. Choose another folder."
         raise BatchopsError(error("files_in_the_way", "Files are in the way.", detail))
     try:
         for name, text in files.items():
