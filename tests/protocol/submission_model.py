@@ -254,9 +254,7 @@ class Conflict(Exception):
     """The holder of the lease met a phase that its commit does not expect: the protocol contradicts itself."""
 
 
-def _commit(
-    world: World, after: World, me: int, client: Client, change: str, follows: str, assumed: Assumed
-) -> Step:
+def _commit(world: World, after: World, me: int, client: Client, change: str, follows: str, assumed: Assumed) -> Step:
     """One transaction: the fence is checked, then the phase; both or nothing."""
     if world.holder != me and assumed.checks_fence:
         return f"finds the lease taken at {change}, and stops", _go(world, me, "dead")
