@@ -65,16 +65,20 @@ class Gathered:
     """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
-    def classify(self, *, first: bool = False) -> None:
-        """Bring `changes_N` of every job up to date with the state. Rows asked to be replaced count the first time."""
+    def classify(self, *, first: bool = False, only: WantedJob | None = None) -> None:
+        """Bring `changes_N` of every job, or of one, up to date with the state.
+
+        Rows asked to be replaced count the first time.
+        """
+        jobs = self.jobs if only is None else (only,)
         with self.project.reader.reading(self.con):
-            for wanted in self.jobs:
+            for wanted in jobs:
                 replaced = self.replaced.get(wanted.address, ()) if first else ()
                 find_unmatched(self.con, wanted.diff, replaced)
-        for wanted in self.jobs:
+        for wanted in jobs:
             self._digest(wanted)
         with self.project.reader.reading(self.con):
-            for wanted in self.jobs:
+            for wanted in jobs:
                 classify(self.con, wanted.diff)
                 if self.is_covered:
                     self.con.execute(

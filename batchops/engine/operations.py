@@ -18,6 +18,7 @@ from batchops.engine.project import Project
 from batchops.engine.run import Run
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
+from batchops.engine.steps import reached
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -94,7 +95,9 @@ def apply(
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
+        reached("before_lease")
         store = stack.enter_context(project.leased(lock_timeout))
+        reached("after_lease")
         sweep_work(project)
         convergence = Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
         convergence.refresh()
