@@ -46,7 +46,7 @@ class Yard(Workshop):
     service: Service = field(kw_only=True)
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), **self.service.environ}
+        return {**super().environment(), **self.service.environ, **self.environ}
 
     def start(self, *words: str, step: str = "") -> Command:
         """Start a command and let it run."""
