@@ -2,8 +2,8 @@
 
 A case file `tests/cases/diagnostics/CODE.yaml` has `command` (the words after `batchops`), `files` (the project),
 `expect` (what must be printed), `exit`, and `ok` (the files to replace). A file is a text, or a mapping with one of
-`base64: …`, `link: TARGET`, or `repeat: TEXT` and `times: N`. Codes that only faults at run time can show are listed in
-RUNTIME.txt as `code: path::test_name`.
+`base64: …`, `link: TARGET`, or `repeat: TEXT` and `times: N`; null removes a file. Codes that only faults at run time
+can show are listed in RUNTIME.txt as `code: path::test_name`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def _write(root: Path, files: dict[str, Any]) -> None:
                 target.symlink_to(to)
             case {"repeat": text, "times": times}:
                 target.write_text(text * times, encoding="utf-8")
+            case None:
+                pass
             case _:
                 raise AssertionError(f"{name}: {content!r} is no file of a case")
 

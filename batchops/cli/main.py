@@ -102,9 +102,12 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from batchops.cli.signals import impatient  # noqa: PLC0415
+
     as_json = _wants_json(arguments)
     try:
-        return _invoke(arguments)
+        with impatient(lambda: _last_words(as_json=as_json)):
+            return _invoke(arguments)
     except BatchopsError as problem:
         return _end(problem, as_json=as_json)
     except click.exceptions.NoArgsIsHelpError as problem:
@@ -158,13 +161,25 @@ def _end(problem: BatchopsError, *, as_json: bool) -> int:
     return problem.exit_code
 
 
+_SAFE = "Everything submitted is recorded; the same command goes on from here."
+
+
 def _interrupted(*, as_json: bool) -> int:
-    detail = "Everything submitted is recorded; the same command goes on from here."
     if as_json:
-        _end(BatchopsError(error("interrupted", "Interrupted.", detail)), as_json=True)
+        _end(BatchopsError(error("interrupted", "Interrupted.", _SAFE)), as_json=True)
     else:
-        click.echo(f"Interrupted. {detail}", err=True)
+        click.echo(f"Interrupted. {_SAFE}", err=True)
     return ExitCode.INTERRUPTED
+
+
+def _last_words(*, as_json: bool) -> None:
+    """The same ending for a command that is too busy to end by itself."""
+    from batchops.cli.signals import leave  # noqa: PLC0415
+    from batchops.views.diagnostics import render_json  # noqa: PLC0415
+
+    if as_json:
+        leave(render_json([error("interrupted", "Interrupted.", _SAFE)], valid=False), stream=1)
+    leave(f"Interrupted. {_SAFE}")
 
 
 def _bug(arguments: list[str], *, as_json: bool) -> int:

@@ -187,6 +187,7 @@ class Watch:
 
         plan = make_plan(project, scope)
         self._is_busy = plan.batches(BatchAction.IN_FLIGHT) > 0 or self._is_busy
+        self._printer.close()
         show_plan(plan, self._invocation, None)
         sys.stdout.flush()
 

@@ -12,18 +12,20 @@ from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, 
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.fetch import fetch
 from batchops.engine.gather import Gathered, WantedJob, job_record
+from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
 from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
+from batchops.engine.steps import reached
 from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
-from batchops.spec.job import Job, Retry
-from batchops.store.changes import ForgetJobs, Observed, RecordPlan
+from batchops.spec.job import Job
+from batchops.store.changes import ForgetJobs, Observed, RecordPlan, RequestState
 
 LISTS_NOTHING = {404, 405, 501}
 """HTTP statuses of a service that has no listing of batches."""
@@ -52,7 +54,8 @@ class Convergence:
         self.rows: Counter[Action] = Counter()
         self.batches: Counter[BatchAction] = Counter()
         self.codes: set[int] = set()
-        self._retry = {job.address: job.spec.retry for job in jobs}
+        self._declared = {job.address: job for job in jobs}
+        self._unseen: set[int] = set()
 
     def refresh(self) -> bool:
         """Settle, poll and fetch everything open, once. True when anything moved."""
@@ -64,8 +67,10 @@ class Convergence:
             if self.run.is_stopping:
                 break
             moved |= self._take_in(sighting)
-        self.run.problems.extend(problems_of(sightings))
-        if any(sighting.is_gone for sighting in sightings):
+        self.run.tell(*problems_of(sightings))
+        hold_unseen(self.run, sightings)
+        self._unseen = {sighting.submission.submission_id for sighting in sightings if sighting.is_gone}
+        if self._unseen:
             self.codes.add(ExitCode.ERROR)
         return moved
 
@@ -82,9 +87,9 @@ class Convergence:
             if not remote.status.is_terminal:
                 self._note(found, remote)
                 return False
-            is_fetched = fetch(self.run, found, remote, self._retry.get(found.address, Retry()))
+            is_fetched = fetch(self.run, found, remote, self._declared.get(found.address))
         except ProviderError as problem:
-            self.run.problems.append(_unfetched(found, problem))
+            self.run.tell(_unfetched(found, problem))
             self.codes.add(ExitCode.ERROR)
             return False
         self.batches[BatchAction.FETCH] += is_fetched
@@ -99,7 +104,9 @@ class Convergence:
         """Keep what a batch looks like for `status`, when it changed."""
         seen = ("status", "request_counts")
         if any(remote.raw.get(name) != found.remote.get(name) for name in seen):
+            reached("before_observed")
             self.run.store.commit(Observed(found.submission_id, remote.raw, ended=False, address=found.address))
+            reached("after_observed")
 
     def _refuse_orphans(self, gathered: Gathered) -> None:
         """Before the first create: a state that was lost must not pay again for what the provider has."""
@@ -109,7 +116,7 @@ class Convergence:
             except ProviderRefusal as problem:
                 if problem.status not in LISTS_NOTHING:
                     raise BatchopsError(_unlisted(name, problem)) from problem
-                self.run.problems.append(_unlistable(name, problem))
+                self.run.tell(_unlistable(name, problem))
             except ProviderError as problem:
                 raise BatchopsError(_unlisted(name, problem)) from problem
 
@@ -119,23 +126,30 @@ class Convergence:
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
-        self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
+        if not gathered.is_on_record(records):
+            reached("before_record")
+            self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
+            reached("after_record")
         if gathered.removed:
             forgotten = tuple(job.address for job in gathered.removed if job.spec.get("on_remove") == "forget")
             addresses = tuple(job.address for job in gathered.removed)
             self.run.store.commit(ForgetJobs(self.project.environment, addresses, forgotten))
+            reached("after_forget")
         gathered.refresh_recorded()
 
     def submit(self, gathered: Gathered) -> bool:
         """Submit everything due of every job; one job's trouble does not stop the others. True when all was sent."""
-        is_complete = True
+        is_complete, is_first = True, True
         for wanted in gathered.jobs:
             if self.run.is_stopping or not self._owes(gathered, wanted):
                 continue
+            if not is_first:  # a job before this one may have asked the same just now
+                gathered.classify(only=wanted)
+            is_first = False
             try:
                 is_complete &= self._submit_job(gathered, wanted)
             except ProviderError as problem:
-                self.run.problems.append(_unsubmitted(wanted, problem))
+                self.run.tell(_unsubmitted(wanted, problem))
                 is_complete = False
             if self.fail_fast and self._has_errors():
                 break
@@ -149,17 +163,21 @@ class Convergence:
         ).fetchone()
         return bool(row and row[0])
 
+    def _is_due(self, gathered: Gathered) -> bool:
+        return any(self._owes(gathered, wanted) for wanted in gathered.jobs)
+
     def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
-        counts = gathered.con.execute(
-            f"SELECT action, count(*) FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-            " AND coalesce(due_at <= ?, true) GROUP BY action",
-            [self.run.now],
-        ).fetchall()
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
-        if not done.is_cut_short:
-            for action, count in counts:
-                self.rows[Action(action)] += count
+        with self.run.store.reading(gathered.con):
+            counts = gathered.con.execute(
+                f"""SELECT action, count(*) FROM {wanted.changes} c
+                    JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
+                    WHERE action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
+                    GROUP BY action"""
+            ).fetchall()
+        for action, count in counts:
+            self.rows[Action(action)] += count
         return not done.is_cut_short
 
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
@@ -172,8 +190,8 @@ class Convergence:
             if self.submit(gathered) or self.run.is_stopping or self._has_errors():
                 break
         interval = self._first_interval()
+        gathered.classify()
         while wait and not self.run.is_stopping and not self._has_errors():
-            gathered.classify()
             pause = self._pause_before_next(gathered, interval)
             if pause is None:
                 break
@@ -182,11 +200,13 @@ class Convergence:
                 break
             if self.run.pause(pause):
                 break
-            interval = self._first_interval() if self.refresh() else self._longer(interval)
-            gathered.refresh_recorded()
-            gathered.classify()
-            if not self.run.is_stopping:
+            has_moved = self.refresh()
+            interval = self._first_interval() if has_moved else self._longer(interval)
+            if has_moved or self._is_due(gathered):
+                gathered.refresh_recorded()
+                gathered.classify()
                 self.submit(gathered)
+                gathered.classify()
         gathered.refresh_recorded()
         gathered.classify()
         return self.finish(gathered)
@@ -196,7 +216,7 @@ class Convergence:
         deadline, interval = _deadline(timeout), self._first_interval()
         while True:
             moved = self.refresh()
-            if self.run.is_stopping or self._has_errors() or not open_submissions(self.project, self.addresses):
+            if self.run.is_stopping or self._has_errors() or not self._in_flight():
                 return
             interval = self._first_interval() if moved else self._longer(interval)
             if time.monotonic() + interval > deadline:
@@ -208,7 +228,7 @@ class Convergence:
     def _pause_before_next(self, gathered: Gathered, interval: float) -> float | None:
         """Seconds until something may have moved; None when nothing is in flight or due any more."""
         pauses = []
-        if open_submissions(self.project, self.addresses):
+        if self._in_flight():
             pauses.append(interval)
         for wanted in gathered.jobs:
             row = gathered.con.execute(
@@ -218,8 +238,13 @@ class Convergence:
             ).fetchone()
             assert row is not None
             if row[0]:
-                pauses.append(max(0.0, (row[1] - self.run.now).total_seconds()))
+                due_in = (row[1] - self.run.now).total_seconds()
+                pauses.append(due_in if due_in > 0 else interval)  # due and not sent: there was no room for it
         return min(pauses, default=None)
+
+    def _in_flight(self) -> bool:
+        """Whether a batch is open that the provider shows us: for another one nobody waits."""
+        return any(found.submission_id not in self._unseen for found in open_submissions(self.project, self.addresses))
 
     def _first_interval(self) -> float:
         return self.project.settings.poll.initial.total_seconds()

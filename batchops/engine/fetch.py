@@ -10,8 +10,10 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +21,9 @@ from uuid import UUID
 import duckdb
 import orjson
 
-from batchops.diagnostics import error
+from batchops.diagnostics import Diagnostic, error
+from batchops.engine.download import ResultFiles, download, may_still_come
+from batchops.engine.endings import describe_failure, is_full_queue, judge_unseen
 from batchops.engine.expect import expectation
 from batchops.engine.gather import new_work_folder
 from batchops.engine.judge import Judged, judge, read_lines
@@ -30,16 +34,13 @@ from batchops.engine.shards import custom_id
 from batchops.engine.steps import reached
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import Price, cost_nano_usd, price
-from batchops.providers.provider import BatchError, BatchStatus, Missing, Provider, RemoteBatch
+from batchops.providers.provider import RemoteBatch
 from batchops.request.answers import Usage
-from batchops.spec.job import Outcome, Retry
+from batchops.spec.job import Job, Outcome, Retry
 from batchops.store.changes import AnswerFile, Fetched, Observed, RequestState
 from batchops.store.connection import open_memory, sql_text
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
-LATE_FILE_LOOKS = 10
-"""How often a batch that ended without the files it should have is looked at again before it is believed."""
-
 CHUNK_LINES = 2_000
 _STATES = {"waiting": RequestState.WAITING, "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}
 
@@ -81,62 +82,70 @@ ANSWER_TYPES = {
 }  # fmt: skip
 
 
-def fetch(run: Run, found: Submission, remote: RemoteBatch, retry: Retry) -> bool:
-    """Fetch one ended batch. False when its files are not there yet; then the next look tries again."""
+def fetch(run: Run, found: Submission, remote: RemoteBatch, job: Job | None) -> bool:
+    """Fetch one ended batch of `job`, None where no spec declares it any more.
+
+    False when its files are not there yet; then the next look tries again.
+    """
     provider = run.project.provider(found.provider)
     folder = new_work_folder(run.project)
     try:
-        files = _download(run, provider, found, remote, folder)
-        fetching = _Fetching(run, found, remote, retry, folder)
-        fetching.judge_files(files)
-        if fetching.unseen and _may_still_come(remote, files, found):
-            _note_look(run, found, remote)
+        files = download(provider, remote, folder)
+        fetching = _Fetching(run, found, remote, job.spec.retry if job else Retry(), folder)
+        fetching.judge_files(files.paths)
+        looks = int(found.remote.get("batchops_looks", 0))
+        if fetching.unseen and may_still_come(remote, files, looks=looks, now=run.now):
+            _note_look(run, found, remote, looks + 1)
             return False
         fetching.judge_unseen()
         fetching.commit()
+        if is_full_queue(remote) and fetching.next_due_at is not None:
+            run.full_until[found.provider, found.model] = fetching.next_due_at
+        run.tell(*_problems(run, found, remote, files, job))
         return True
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _download(run: Run, provider: Provider, found: Submission, remote: RemoteBatch, folder: Path) -> list[Path]:
-    paths = []
-    for name, file_id in (("output", remote.output_file_id), ("error", remote.error_file_id)):
-        if file_id is None:
-            continue
-        path = folder / f"{name}.jsonl"
-        reached("before_download")
-        try:
-            provider.download(file_id, path)
-        except Missing as problem:
-            run.problems.append(
-                error(
-                    "result_file_gone",
-                    "A result file no longer exists at the provider.",
-                    f"The {name} file of {found.batch_id} at {found.provider}: {problem.message} Its rows"
-                    " count as missing; result files are kept for 30 days by default.",
-                    address=found.address,
-                )
-            )
-        else:
-            paths.append(path)
-    return paths
+def _problems(
+    run: Run, found: Submission, remote: RemoteBatch, files: ResultFiles, job: Job | None
+) -> list[Diagnostic]:
+    """What to tell of a batch that was fetched."""
+    told = [
+        error(
+            "result_file_gone",
+            "A result file no longer exists at the provider.",
+            f"The {name} file of {found.batch_id} at {found.provider}: {message} Its rows count as missing, and the"
+            " next plan asks them again; result files are kept for 30 days by default.",
+            address=found.address,
+        )
+        for name, message in files.gone.items()
+    ]
+    failure = describe_failure(remote, found.address, found.provider, job, partial(_row_at, run, found))
+    return [*told, failure] if failure is not None else told
 
 
-def _may_still_come(remote: RemoteBatch, files: list[Path], found: Submission) -> bool:
-    """File ids can come late: a batch that ended with lines unseen and a file missing is looked at again."""
-    if remote.status is BatchStatus.FAILED or int(found.remote.get("batchops_looks", 0)) >= LATE_FILE_LOOKS:
-        return False
-    owes_errors = remote.error_file_id is None and (remote.failed or 0) > 0
-    owes_answers = remote.output_file_id is None and (remote.completed or 0) > 0
-    return not files or owes_errors or owes_answers
+def _row_at(run: Run, found: Submission, line: int) -> str | None:
+    """The address of the row that a line (0-based) asks for; None where its key is sensitive."""
+    rows = run.project.reader.rows(
+        """SELECT r.key, j.address, j.spec FROM state.attempts a JOIN state.rows r USING (digest, round)
+           JOIN state.jobs j ON j.job_id = r.job_id
+           WHERE a.submission_id = ? AND a.line = ? ORDER BY j.address = ? DESC, r.key LIMIT 1""",
+        [found.submission_id, line, found.address],
+    )
+    if not rows:
+        return None
+    spec = orjson.loads(rows[0]["spec"])
+    is_sensitive = set(spec.get("key", ())) & set(spec.get("sensitive", ()))
+    return None if is_sensitive else f"{rows[0]['address']}@{rows[0]['key']}"
 
 
-def _note_look(run: Run, found: Submission, remote: RemoteBatch) -> None:
-    looks = int(found.remote.get("batchops_looks", 0)) + 1
+def _note_look(run: Run, found: Submission, remote: RemoteBatch, looks: int) -> None:
+    reached("before_observed")
     run.store.commit(
         Observed(found.submission_id, {**remote.raw, "batchops_looks": looks}, ended=False, address=found.address)
     )
+    reached("after_observed")
 
 
 class _Fetching:
@@ -157,31 +166,40 @@ class _Fetching:
         self.states: Counter[RequestState] = Counter()
         self.cost_nano_usd: int | None = 0
         self.held_because: str | None = None
+        self.next_due_at: datetime | None = None
         self.con = open_memory(temp_directory=folder / "spill")
         _create(self.con, "judged", JUDGED_TYPES)
         _create(self.con, "answers", ANSWER_TYPES)
 
-    def judge_files(self, files: Iterable[Path]) -> None:
-        for raw, line in (pair for path in files for pair in read_lines(path)):
-            sent = self._take(line)
-            if sent is not None:
-                self._record(sent, judge(line, self.expectation), raw=raw, cause=Cause.EXECUTED)
+    def judge_files(self, files: Sequence[Path]) -> None:
+        """Answers first, then the rest: where a request came back twice its answer counts, wherever it stands."""
+        for takes_answers in (True, False):
+            if self.unseen:
+                self._judge_lines(files, takes_answers=takes_answers)
 
-    def _take(self, line: Mapping[str, Any] | None) -> Sent | None:
-        """The manifest's entry for a line, once: torn, foreign and repeated lines give None."""
-        identifier = line.get("custom_id") if line else None
-        return self.unseen.pop(identifier, None) if isinstance(identifier, str) else None
+    def _judge_lines(self, files: Sequence[Path], *, takes_answers: bool) -> None:
+        for raw, line in (pair for path in files for pair in read_lines(path)):
+            identifier = line.get("custom_id") if line else None
+            sent = self.unseen.get(identifier) if isinstance(identifier, str) else None
+            if sent is None:  # torn, foreign or repeated
+                continue
+            found = judge(line, self.expectation)
+            if (found.outcome is Outcome.SUCCEEDED) == takes_answers:
+                del self.unseen[str(identifier)]
+                self._record(sent, found, raw=raw, cause=Cause.EXECUTED)
 
     def judge_unseen(self) -> None:
         """Lines that came back in no file, by how the batch ended."""
         for sent in list(self.unseen.values()):
-            judged, cause = _judge_unseen(self.remote, sent.line)
+            judged, cause = judge_unseen(self.remote, sent.line)
             self._record(sent, judged, raw=None, cause=cause)
         self.unseen.clear()
 
     def _record(self, sent: Sent, found: Judged, *, raw: bytes | None, cause: Cause) -> None:
         decided = self._decide(sent, found, cause)
         state = RequestState.ANSWERED if decided is None else _STATES[decided.state]
+        due_at = self.run.now + decided.delay if decided and state is RequestState.WAITING else None
+        self.next_due_at = due_at or self.next_due_at
         usage = found.usage
         cost = self._cost(usage) if raw is not None else 0
         self.outcomes[found.outcome] += 1
@@ -203,7 +221,7 @@ class _Fetching:
             has_line=raw is not None,
             state=int(state),
             counts=decided is None or decided.counts,
-            due_at=self.run.now + decided.delay if decided and state is RequestState.WAITING else None,
+            due_at=due_at,
             amendment=orjson.dumps(decided.amendment).decode() if decided and decided.amendment else None,
         )
         if decided is not None and found.outcome is Outcome.QUOTA_EXHAUSTED:
@@ -260,6 +278,7 @@ class _Fetching:
         reached("after_answers")
         counts = {outcome.value: self.outcomes[outcome] for outcome in Outcome if self.outcomes[outcome]}
         if self.found.phase == "created":
+            reached("before_ended")
             self.run.store.commit(
                 Observed(self.found.submission_id, self.remote.raw, ended=True, address=self.found.address)
             )
@@ -323,44 +342,6 @@ def _manifest(run: Run, found: Submission) -> tuple[dict[str, Any], dict[str, Se
     ]
     manifest = {s.foreign_id or custom_id(s.digest, s.round, s.attempt): s for s in sent}
     return orjson.loads(expect[0]) if expect and expect[0] else {}, manifest
-
-
-_ENDINGS = {
-    BatchStatus.EXPIRED: (Outcome.EXPIRED, "The batch expired before this request was executed."),
-    BatchStatus.CANCELLED: (Outcome.CANCELLED, "The batch was cancelled before this request was executed."),
-}
-_QUOTA_CODES = {"billing_hard_limit_reached", "insufficient_quota", "credit_balance_exhausted"}
-
-
-def _judge_unseen(remote: RemoteBatch, line: int) -> tuple[Judged, Cause]:
-    """The outcome of a line that is in no file, and how far that try got."""
-    if remote.status in _ENDINGS:
-        outcome, message = _ENDINGS[remote.status]
-        return Judged(outcome, message=message), Cause.NEVER_EXECUTED
-    if remote.status is BatchStatus.FAILED:
-        return _judge_never_executed(remote.errors, line)
-    return Judged(Outcome.MISSING, message="No line came back for this request."), Cause.EXECUTED
-
-
-def _judge_never_executed(errors: Iterable[BatchError], line: int) -> tuple[Judged, Cause]:
-    """A batch that failed as a whole: the lines it names are bad, the others were only not executed."""
-    whole: BatchError | None = None
-    for found in errors:
-        if found.line == line + 1:
-            return Judged(Outcome.BAD_REQUEST, code=found.code, message=found.message), Cause.EXECUTED
-        if found.line is None:
-            whole = whole or found
-    if whole is None:
-        return Judged(
-            Outcome.MISSING, message="The batch failed before this request was executed."
-        ), Cause.NEVER_EXECUTED
-    if whole.code in _QUOTA_CODES:
-        return Judged(Outcome.QUOTA_EXHAUSTED, code=whole.code, message=whole.message), Cause.NEVER_EXECUTED
-    if whole.code == "token_limit_exceeded":
-        return Judged(Outcome.MISSING, code=whole.code, message=whole.message), Cause.TOKEN_LIMIT
-    if whole.param in {"file_id", "input_file_id"}:
-        return Judged(Outcome.MISSING, code=whole.code, message=whole.message), Cause.NEVER_EXECUTED
-    return Judged(Outcome.BAD_REQUEST, code=whole.code, message=whole.message), Cause.EXECUTED
 
 
 def _create(con: duckdb.DuckDBPyConnection, name: str, types: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from batchops.engine.project import Project
 from batchops.engine.run import Run
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
+from batchops.engine.steps import reached
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -83,6 +84,7 @@ def apply(
     lock_timeout: timedelta = timedelta(0),
     fail_fast: bool = False,
     saved: SavedPlan | None = None,
+    samples: int = 1,
 ) -> ApplyResult:
     """Converge once, or with `wait` until nothing is in flight or due: settle, fetch, retry, submit.
 
@@ -93,7 +95,9 @@ def apply(
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
+        reached("before_lease")
         store = stack.enter_context(project.leased(lock_timeout))
+        reached("after_lease")
         sweep_work(project)
         convergence = Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
         convergence.refresh()
@@ -107,7 +111,7 @@ def apply(
         stack.callback(gathered.close)
         if saved is not None:
             restrict(gathered, saved, is_resumed=was_applied(project, saved))
-        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=3)
+        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=samples)
         if saved is not None:
             plan = replace(plan, plan_id=saved.plan.plan_id)
         guard(plan, allow.cost_over, allow_unknown_cost=allow.unknown_cost, allow_protected=allow.protected)

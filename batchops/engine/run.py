@@ -21,6 +21,10 @@ class Run:
     emit: Callable[[Event], None]
     stop: StopFlag
     problems: list[Diagnostic] = field(default_factory=list)
+    full_until: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """Until when the queue of a (provider, model) counts as full: it said so."""
+    canaries: set[str] = field(default_factory=set)
+    """Jobs of which a few rows were asked first in this apply, because their last batch failed as one."""
 
     @property
     def now(self) -> datetime:
@@ -29,6 +33,10 @@ class Run:
     @property
     def is_stopping(self) -> bool:
         return self.stop.is_requested
+
+    def tell(self, *problems: Diagnostic) -> None:
+        """Keep problems for the end of the apply, each once however often it is met."""
+        self.problems.extend(problem for problem in problems if problem not in self.problems)
 
     def pause(self, seconds: float) -> bool:
         """Wait, or return True at once when told to stop."""

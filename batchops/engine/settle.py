@@ -36,9 +36,9 @@ def settle(run: Run, open_ones: Sequence[Submission]) -> int:
         try:
             settled += settle_one(run, found)
         except ProviderError as problem:
-            run.problems.append(_unsettled(found, f"{found.provider} could not be asked: {problem.message}"))
+            run.tell(_unsettled(found, f"{found.provider} could not be asked: {problem.message}"))
         except BatchopsError as problem:
-            run.problems.extend(problem.diagnostics)
+            run.tell(*problem.diagnostics)
     return settled
 
 
@@ -46,7 +46,9 @@ def settle_one(run: Run, found: Submission) -> bool:
     """True when the fate is decided and recorded. Raises ProviderError when the provider cannot be asked."""
     if found.phase == "intended":
         # Without a file id on record the create was never sent: nothing can land.
+        reached("before_abandon")
         run.store.commit(Withdrawn(found.submission_id, "abandoned", reason="the create was never sent"))
+        reached("after_abandon")
         return True
     provider = run.project.provider(found.provider)
     if found.phase == "creating":
@@ -68,6 +70,7 @@ def settle_one(run: Run, found: Submission) -> bool:
         batch = _look_over_grace(run, provider, found)
         if batch is None and run.is_stopping:
             return False
+    reached("before_settle")
     if batch is not None:
         run.store.commit(Created(found.submission_id, batch.id, batch.raw, found.address, adopted=True))
     else:

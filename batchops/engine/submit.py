@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from batchops.diagnostics import Diagnostic, error
+from batchops.diagnostics import Diagnostic, error, warning
+from batchops.engine.admission import canary_limits, is_admitted
 from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.ledger import Submission
 from batchops.engine.run import Run
@@ -53,14 +54,19 @@ class Submitted:
 def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLimits) -> Submitted:
     """Submit everything of one job that is due. Uploads run in parallel while the next shard is rendered."""
     done = Submitted()
+    first = canary_limits(run, wanted, limits)
+    if first is None:
+        done.is_cut_short = True
+        return done
     provider = run.project.provider(wanted.job.provider)
     parallel = run.project.settings.submit.parallel_uploads
     slots = threading.Semaphore(parallel)
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(max_workers=parallel) as pool:
-        for shard in write_shards(gathered, wanted, limits, run.now):
+        for shard in write_shards(gathered, wanted, first, run.now):
             slots.acquire()
-            if run.is_stopping or done.is_cut_short or not _is_admitted(run, wanted, shard, limits):
+            is_canary_out = first is not limits and bool(futures)
+            if is_canary_out or done.is_cut_short or not _may_send(run, wanted, provider, shard, limits):
                 done.is_cut_short = True
                 slots.release()
                 break
@@ -73,17 +79,8 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     return done
 
 
-def _is_admitted(run: Run, wanted: WantedJob, shard: Shard, limits: ShardLimits) -> bool:
-    """Whether the model's enqueued-token limit leaves room. A shard alone is always let through."""
-    if limits.max_tokens is None:
-        return True
-    rows = run.project.reader.rows(
-        """SELECT coalesce(sum(est_tokens), 0)::UBIGINT AS queued FROM state.submissions
-           WHERE provider = ? AND model = ? AND phase IN ('intended', 'creating', 'created', 'revoking')""",
-        [wanted.job.provider, shard.model],
-    )
-    queued = int(rows[0]["queued"])
-    return queued == 0 or queued + shard.est_tokens <= limits.max_tokens
+def _may_send(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, limits: ShardLimits) -> bool:
+    return not run.is_stopping and is_admitted(run, wanted, provider, shard, limits)
 
 
 def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
@@ -115,6 +112,10 @@ def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
 
 def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, intent: Intend, done: Submitted) -> None:
     """Upload, create, record; a definite no gives the rows back, an unknown is settled at once."""
+    if run.is_stopping:  # nothing was sent of it yet
+        run.store.commit(Withdrawn(intent.submission_id, "abandoned", reason="stopped before it was sent"))
+        done.is_cut_short = True
+        return
     try:
         remote_file = _upload(provider, shard, filename=f"batchops-{wanted.job.name}-{shard.token}.jsonl")
     except ProviderError as problem:
@@ -122,6 +123,7 @@ def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, in
         return
     reached("after_upload")
     created_at = None if remote_file.created_at is None else datetime.fromtimestamp(remote_file.created_at, UTC)
+    reached("before_creating")
     # Fence check, file id and "about to create" are one transaction: without it no create was ever sent.
     run.store.commit(Creating(intent.submission_id, remote_file.id, created_at, wanted.address))
     reached("before_create")
@@ -211,7 +213,7 @@ def _settle_unknown(
         if not settle_one(run, found):
             return False
     except ProviderError as again:
-        run.problems.append(_refusal(wanted, again))
+        run.tell(_refusal(wanted, again))
         return False
     rows = run.project.reader.rows(
         "SELECT batch_id FROM state.submissions WHERE submission_id = ?", [intent.submission_id]
@@ -240,8 +242,10 @@ def _withdraw(run: Run, wanted: WantedJob, intent: Intend, problem: ProviderErro
     due_at = held = None
     if isinstance(problem, Throttled):
         due_at = run.now + _backpressure(run, intent, problem)
+        run.full_until[intent.provider, intent.model] = due_at
     elif isinstance(problem, QuotaExhausted):
         held = f"quota exhausted at {wanted.job.provider}: {problem.code or problem.status}"
+    reached("before_withdrawn")
     run.store.commit(
         Withdrawn(
             intent.submission_id,
@@ -252,8 +256,9 @@ def _withdraw(run: Run, wanted: WantedJob, intent: Intend, problem: ProviderErro
             reason=f"{type(problem).__name__} {problem.code or problem.status or ''}".strip(),
         )
     )
+    reached("after_withdrawn")
     if not isinstance(problem, Throttled):
-        run.problems.append(_refusal(wanted, problem))
+        run.tell(_refusal(wanted, problem))
     done.is_cut_short = True
 
 
@@ -285,7 +290,7 @@ def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
             address=wanted.address,
         )
     if isinstance(problem, QuotaExhausted):
-        return error(
+        return warning(
             "quota_exhausted",
             "The account has no money left.",
             f"{provider}: {problem.message} The job is held and burns no attempts. When that is mended:",

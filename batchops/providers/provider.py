@@ -77,6 +77,7 @@ class Profile:
     max_requests: int = 50_000
     max_bytes: int = 200_000_000
     max_embedding_inputs: int = 50_000
+    max_batches_per_hour: int = 2_000
     windows: tuple[str, ...] = ("24h",)
     endpoints: tuple[str, ...] = (
         "/v1/chat/completions",

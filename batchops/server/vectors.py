@@ -29,6 +29,9 @@ _CATEGORIES = (
     "violence",
     "violence/graphic",
 )
+_SEEN_IN_IMAGES = frozenset(
+    {"self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "violence", "violence/graphic"}
+)
 
 
 def inputs_of(given: Any) -> list[Any]:
@@ -86,10 +89,11 @@ def _moderated(content: Any) -> dict[str, Any]:
         for index, name in enumerate(_CATEGORIES)
     }
     kinds = {part.get("type") for part in content if isinstance(part, dict)} if isinstance(content, list) else {"text"}
-    applied = ["image" if kind == "image_url" else "text" for kind in sorted(map(str, kinds))] or ["text"]
+    seen = ["image" if kind == "image_url" else "text" for kind in sorted(map(str, kinds))] or ["text"]
+    read = [kind for kind in seen if kind == "text"]
     return {
         "flagged": False,
         "categories": dict.fromkeys(_CATEGORIES, False),
         "category_scores": scores,
-        "category_applied_input_types": dict.fromkeys(_CATEGORIES, applied),
+        "category_applied_input_types": {name: seen if name in _SEEN_IN_IMAGES else read for name in _CATEGORIES},
     }

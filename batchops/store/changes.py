@@ -505,11 +505,11 @@ class Fetched:
 
 @dataclass(frozen=True)
 class HoldJobs:
-    """Submit nothing more for these jobs until `retry`."""
+    """Submit nothing more for these jobs until `retry`; without a reason, let them submit again."""
 
     environment: str
     addresses: tuple[str, ...]
-    because: str
+    because: str | None
     kind: ClassVar[str] = "held"
 
     @property

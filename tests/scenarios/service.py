@@ -23,11 +23,13 @@ class Service:
     url: str
     data: Path
     process: subprocess.Popen[str]
+    key: str = "sk-canary-5f1e0c"
+    """Where the service asks for keys, each has files, batches and a ledger of its own."""
 
     @property
     def environ(self) -> dict[str, str]:
         """What makes the `openai` provider talk to it."""
-        return {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": "sk-canary-5f1e0c"}
+        return {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.key}
 
     def ledger(self) -> dict[str, Any]:
         found: dict[str, Any] = self._call("GET", "ledger")
@@ -53,17 +55,29 @@ class Service:
 
     def get(self, path: str) -> Any:
         """A reply of the API itself, as any client would get it."""
-        request = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": "Bearer x"})
+        return json.loads(self._read(path))
+
+    def lines(self, file_id: str) -> list[dict[str, Any]]:
+        """The lines of a file."""
+        return [json.loads(line) for line in self._read(f"/files/{file_id}/content").split(b"\n") if line]
+
+    def _read(self, path: str) -> bytes:
+        request = urllib.request.Request(f"{self.url}{path}", headers=self._access)
         with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.load(reply)
+            found: bytes = reply.read()
+        return found
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         base = self.url.removesuffix("/v1")
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self._access}
         request = urllib.request.Request(f"{base}/_batchops/{path}", data=data, method=method, headers=headers)
         with urllib.request.urlopen(request, timeout=20) as reply:
             return json.load(reply)
+
+    @property
+    def _access(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
 
     def kill(self) -> None:
         self.process.kill()
