@@ -25,6 +25,9 @@ KINDS = {
 }
 """A word in a folder's or file's name, and the kind its tests are. Hypothesis tests are `property`, the rest `unit`."""
 
+pytest_plugins = ["request_bench", "spec_bench"]
+"""Fixtures of one room, in a module of its own name: there is one conftest.py."""
+
 hypothesis.settings.register_profile(
     "quick", max_examples=60, derandomize=True, deadline=None, database=None, print_blob=True
 )
