@@ -10,7 +10,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -76,7 +76,36 @@ def format_duration(duration: timedelta) -> str:
     return out or "0s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({
+        "type": "string",
+        "pattern": r"^(\d+(\.\d+)?\s*(ms|s|m|h|d))+$",
+        "examples": ["100ms", "2s", "5m", "24h", "30d"],
+    }),
+]  # fmt: skip
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({
+        "anyOf": [
+            {"type": "integer", "minimum": 1},
+            {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([Bb]|[KkMmGg][Ii]?[Bb])?\s*$"},
+        ],
+        "examples": ["200MB", "64MiB", 1000000],
+    }),
+]  # fmt: skip
 Count = Annotated[int, BeforeValidator(parse_count)]
-Share = Annotated[float | int, BeforeValidator(parse_share)]
+Share = Annotated[
+    float | int,
+    BeforeValidator(parse_share),
+    WithJsonSchema({
+        "anyOf": [
+            {"type": "integer", "minimum": 0},
+            {"type": "string", "pattern": r"^\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*$"},
+        ],
+        "examples": ["0.1%", 10],
+    }),
+]  # fmt: skip

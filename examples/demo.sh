@@ -12,16 +12,18 @@ say "1. Check every spec, template, schema and query. No network."
 show batchops validate
 
 say "2. Plan: which rows would be asked, why, and at what price."
-show batchops plan
+show batchops plan --samples 1
 
 say "3. Apply: upload, submit, wait, fetch, judge. Answers are simulated."
 show batchops apply --auto-approve --wait --timeout 5m
 
 say "4. Read the answers back."
 show batchops status
-show batchops query "
-  SELECT key, answer.topic, answer.sure, answer.search_words
-  FROM results.\"function-topics\" ORDER BY key LIMIT 8"
+show batchops results function-topics --limit 8
+show batchops query '
+  SELECT topic, count(*) AS functions FROM results."function-topics" GROUP BY topic ORDER BY functions DESC'
+show batchops query '
+  SELECT job, status, n, input_tokens, output_tokens, round(cost_usd, 4) AS would_cost_usd FROM batches'
 
 say "5. Plan again: every row is answered, so there is nothing to do and nothing to pay."
 show batchops plan --detailed-exitcode

@@ -2,8 +2,8 @@
 
 A case file `tests/cases/diagnostics/CODE.yaml` has `command` (the words after `batchops`), `files` (the project),
 `expect` (what must be printed), `exit`, and `ok` (the files to replace). A file is a text, or a mapping with one of
-`base64: …`, `link: TARGET`, or `repeat: TEXT` and `times: N`. Codes that only faults at run time can show are listed in
-RUNTIME.txt as `code: path::test_name`.
+`base64: …`, `link: TARGET`, or `repeat: TEXT` and `times: N`; null removes a file. Codes that only faults at run time
+can show are listed in RUNTIME.txt as `code: path::test_name`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from batchops.cli.main import module_of
 from batchops.spec.yaml import parse
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,8 @@ def _write(root: Path, files: dict[str, Any]) -> None:
                 target.symlink_to(to)
             case {"repeat": text, "times": times}:
                 target.write_text(text * times, encoding="utf-8")
+            case None:
+                pass
             case _:
                 raise AssertionError(f"{name}: {content!r} is no file of a case")
 
@@ -80,7 +83,7 @@ def _shows(output: str, code: str) -> bool:
 
 
 def _is_built(verb: str) -> bool:
-    return importlib.util.find_spec(f"batchops.cli.{verb}") is not None
+    return importlib.util.find_spec(f"batchops.cli.{module_of(verb)}") is not None
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.yaml")), ids=lambda path: path.stem)

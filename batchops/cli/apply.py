@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchops.cli.converging import allowances_of, choosing_options, conclude, scope_of, stoppable
+from batchops.cli.converging import allowances_of, choosing_options, conclude, printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 from batchops.diagnostics import UsageProblem, error
 
 if TYPE_CHECKING:
     from batchops.cli.signals import Stopping
     from batchops.plan.model import Plan
+    from batchops.views.progress import Printer
 
 
 @click.command("apply")
@@ -52,33 +53,42 @@ def command(
     batchops apply --auto-approve --wait --timeout 2h
     batchops apply plan.json
     """
-    _check(planfile, timeout, auto_approve=auto_approve, wait=wait)
+    chosen = [*invocation.select, *invocation.exclude, *replace, *([limit] if limit else [])]
+    _check(planfile, timeout, is_choosing=bool(chosen), auto_approve=auto_approve, wait=wait)
     from batchops.engine.operations import apply  # noqa: PLC0415  DuckDB is paid for when it is used
     from batchops.engine.project import open_project  # noqa: PLC0415
     from batchops.engine.saved import read_saved  # noqa: PLC0415
 
     with stoppable(invocation) as (stop, stopping), open_project(invocation.root, invocation.loaded) as project:
+        printer = printer_of(invocation)
         return conclude(
             invocation,
-            lambda emit: apply(
+            printer,
+            lambda: apply(
                 project,
                 scope_of(invocation, limit, replace),
-                approve=_approval(invocation, stopping, auto_approve=auto_approve or planfile is not None),
-                emit=emit,
+                approve=_approval(invocation, printer, stopping, auto_approve=auto_approve or planfile is not None),
+                emit=printer,
                 stop=stop,
                 wait=wait,
                 timeout=timeout,
                 allow=allowances_of(cost_over, allow_protected, unknown_cost=allow_unknown_cost),
                 lock_timeout=lock_timeout or timedelta(0),
                 fail_fast=fail_fast,
+                samples=0 if auto_approve else 1,
                 saved=None if planfile is None else read_saved(planfile),
             ),
             stop,
         )
 
 
-def _check(planfile: Path | None, timeout: timedelta | None, *, auto_approve: bool, wait: bool) -> None:
+def _check(
+    planfile: Path | None, timeout: timedelta | None, *, is_choosing: bool, auto_approve: bool, wait: bool
+) -> None:
     """Refuse before any work what could not end well."""
+    if planfile is not None and is_choosing:
+        detail = "A saved plan is applied as it was reviewed: without --select, --exclude, --limit and --replace."
+        raise UsageProblem(error("usage", "Usage error.", detail))
     if timeout is not None and not wait:
         raise UsageProblem(error("usage", "Usage error.", "--timeout is for --wait: without it apply does not wait."))
     if planfile is None and not auto_approve and not sys.stdin.isatty():
@@ -86,10 +96,13 @@ def _check(planfile: Path | None, timeout: timedelta | None, *, auto_approve: bo
         raise UsageProblem(error("no_terminal", "No terminal.", detail, fixes=["batchops apply --auto-approve"]))
 
 
-def _approval(invocation: Invocation, stopping: Stopping, *, auto_approve: bool) -> Callable[[Plan], bool]:
+def _approval(
+    invocation: Invocation, printer: Printer, stopping: Stopping, *, auto_approve: bool
+) -> Callable[[Plan], bool]:
     """Show the plan, and ask unless told not to. A plan without changes needs no answer."""
 
     def approve(plan: Plan) -> bool:
+        printer.close()
         if not plan.has_changes:
             return True
         if not invocation.json:

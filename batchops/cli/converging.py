@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from batchops.cli.options import Invocation
-from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error, prevailing
+from batchops.diagnostics import BatchopsError, ExitCode, prevailing
 
 if TYPE_CHECKING:
     from batchops.cli.signals import Stopping
     from batchops.engine.converge import ApplyResult
     from batchops.engine.operations import Allowances
     from batchops.engine.scope import Scope
-    from batchops.plan.events import Event, StopFlag
+    from batchops.plan.events import StopFlag
     from batchops.views.progress import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,16 +101,15 @@ def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tu
         yield stop, stopping
 
 
-def conclude(invocation: Invocation, work: Callable[[Callable[[Event], None]], ApplyResult], stop: StopFlag) -> int:
-    """Run `work` with a printer of its events, print what it did, and return the exit code it earned.
+def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyResult], stop: StopFlag) -> int:
+    """Run `work`, print what it did, and return the exit code it earned.
 
     With --json an expected failure ends the lines like any other run: a diagnostic, then `apply_complete`.
     """
     from batchops.views.outcome import render_outcome  # noqa: PLC0415
 
-    printer = printer_of(invocation)
     try:
-        result = work(printer)
+        result = work()
     except BatchopsError as problem:
         if not invocation.json:
             raise
@@ -130,8 +129,3 @@ def _failed(printer: Printer, problem: BatchopsError) -> int:
         printer(DiagnosticFound(found))
     printer(ApplyComplete(empty_summary(), int(problem.exit_code)))
     return problem.exit_code
-
-
-def not_supported(what: str) -> UsageProblem:
-    """The refusal of a flag that is described and not yet carried out."""
-    return UsageProblem(error("not_supported_yet", "Not supported yet.", f"{what} is not supported by this version."))

@@ -50,8 +50,8 @@ def _files(invocation: Invocation, paths: tuple[Path, ...]) -> Iterator[tuple[Pa
     for given in paths:
         path = invocation.directory / given
         if path.is_dir():
-            for name in sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml"} and _is_plain(p, path)):
-                yield name, (given / name.relative_to(path)).as_posix()
+            for spec in sorted(p for p in path.rglob("*") if p.suffix in {".yaml", ".yml"} and _is_plain(p, path)):
+                yield spec, (given / spec.relative_to(path)).as_posix()
         elif path.is_file():
             yield path, given.as_posix()
         else:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 @click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
 @click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
+@click.option("--webhook", metavar="URL", help="Where to send batch.completed and its kin.")
+@click.option("--webhook-secret", metavar="env:NAME", help="What signs them: base64, as whsec_….")
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
 )
@@ -48,10 +50,15 @@ def command(
     upstream: str | None,
     upstream_concurrency: int,
     seed: int,
+    webhook: str | None,
+    webhook_secret: str | None,
 ) -> ExitCode:
     """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
     from batchops.server.options import ServerOptions  # noqa: PLC0415
 
+    if (webhook is None) != (webhook_secret is None):
+        detail = "--webhook and --webhook-secret come together: a webhook is always signed."
+        raise UsageProblem(error("usage", "Usage error.", detail))
     options = ServerOptions(
         seed=seed,
         answers=answers,
@@ -59,6 +66,8 @@ def command(
         upstream_key=_secret(upstream_key) if upstream_key else None,
         upstream_concurrency=upstream_concurrency,
         keys=tuple(_secret(key) for key in keys),
+        webhook_url=webhook,
+        webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
     )
@@ -109,10 +118,10 @@ def _secret(reference: str) -> str:
     """The value of `env:NAME`. Keys are never written on a command line, where other users can read them."""
     scheme, _, name = reference.partition(":")
     if scheme != "env" or not name:
-        detail = 'Write "env:NAME": the key is read from that environment variable.'
-        raise UsageProblem(error("secret_value", "A secret must be a reference.", detail))
+        detail = "A command line can be read by other users. Write env:NAME: the key is read from that variable."
+        raise UsageProblem(error("literal_secret", "Literal secret.", detail))
     if not (value := os.environ.get(name)):
-        raise UsageProblem(error("missing_secret", "Missing secret.", f'The environment variable "{name}" is not set.'))
+        raise UsageProblem(error("unset_variable", "Environment variable not set.", f"{name} is to hold a key."))
     return value
 
 

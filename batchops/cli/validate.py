@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import click
 
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import Diagnostic, ExitCode, Severity
+from batchops.spec.files import with_snippets
 from batchops.spec.load import load_project
 
 if TYPE_CHECKING:
@@ -24,12 +25,11 @@ def command(invocation: Invocation) -> int:
     from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415  its turn comes when all is read
 
     root, settings = invocation.root, invocation.loaded.settings
-    environment = settings.environments.get(invocation.environment)
-    provider = (environment and environment.provider) or settings.provider
-    loaded = load_project(root, default_provider=provider, providers={*BUILT_IN, *settings.providers})
+    loaded = load_project(root, default_provider=settings.provider, providers=tuple(settings.providers))
     bindings = _check_bindings(root, loaded.jobs)
-    diagnostics = tuple(sorted((*loaded.diagnostics, *bindings), key=lambda found: found.place))
-    errors = sum(found.severity is Severity.ERROR for found in diagnostics)
+    found = (*invocation.loaded.warnings, *loaded.diagnostics, *bindings)
+    diagnostics = tuple(sorted(with_snippets(root, found), key=lambda diagnostic: diagnostic.place))
+    errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
     if invocation.json:
         invocation.out(render_json(diagnostics))
     else:
@@ -40,17 +40,14 @@ def command(invocation: Invocation) -> int:
     return ExitCode.ERROR if errors else ExitCode.DONE
 
 
-BUILT_IN = ("openai", "local")
-"""Providers that need no section in the settings."""
-
-
 def _check_bindings(root: Path, jobs: tuple[Job, ...]) -> tuple[Diagnostic, ...]:
     """What only the query engine can tell. Without a job to bind it is not even imported."""
-    if not jobs or importlib.util.find_spec("batchops.request.check") is None:
+    if not jobs:
         return ()
     from batchops.request.check import check_jobs  # noqa: PLC0415  it imports duckdb
 
-    return check_jobs(root, jobs)
+    with contextlib.chdir(root):  # queries name files from the root
+        return check_jobs(root.resolve(), jobs)
 
 
 def _success(jobs: tuple[Job, ...], warnings: int) -> str:

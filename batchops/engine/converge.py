@@ -25,7 +25,7 @@ from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
 from batchops.spec.job import Job
-from batchops.store.changes import ForgetJobs, Observed, RecordPlan
+from batchops.store.changes import ForgetJobs, Observed, RecordPlan, RequestState
 
 LISTS_NOTHING = {404, 405, 501}
 """HTTP statuses of a service that has no listing of batches."""
@@ -126,9 +126,10 @@ class Convergence:
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
-        reached("before_record")
-        self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
-        reached("after_record")
+        if not gathered.is_on_record(records):
+            reached("before_record")
+            self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
+            reached("after_record")
         if gathered.removed:
             forgotten = tuple(job.address for job in gathered.removed if job.spec.get("on_remove") == "forget")
             addresses = tuple(job.address for job in gathered.removed)
@@ -162,17 +163,21 @@ class Convergence:
         ).fetchone()
         return bool(row and row[0])
 
+    def _is_due(self, gathered: Gathered) -> bool:
+        return any(self._owes(gathered, wanted) for wanted in gathered.jobs)
+
     def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
-        counts = gathered.con.execute(
-            f"SELECT action, count(*) FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-            " AND coalesce(due_at <= ?, true) GROUP BY action",
-            [self.run.now],
-        ).fetchall()
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
-        if not done.is_cut_short:
-            for action, count in counts:
-                self.rows[Action(action)] += count
+        with self.run.store.reading(gathered.con):
+            counts = gathered.con.execute(
+                f"""SELECT action, count(*) FROM {wanted.changes} c
+                    JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
+                    WHERE action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
+                    GROUP BY action"""
+            ).fetchall()
+        for action, count in counts:
+            self.rows[Action(action)] += count
         return not done.is_cut_short
 
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
@@ -185,8 +190,8 @@ class Convergence:
             if self.submit(gathered) or self.run.is_stopping or self._has_errors():
                 break
         interval = self._first_interval()
+        gathered.classify()
         while wait and not self.run.is_stopping and not self._has_errors():
-            gathered.classify()
             pause = self._pause_before_next(gathered, interval)
             if pause is None:
                 break
@@ -195,11 +200,13 @@ class Convergence:
                 break
             if self.run.pause(pause):
                 break
-            interval = self._first_interval() if self.refresh() else self._longer(interval)
-            gathered.refresh_recorded()
-            gathered.classify()
-            if not self.run.is_stopping:
+            has_moved = self.refresh()
+            interval = self._first_interval() if has_moved else self._longer(interval)
+            if has_moved or self._is_due(gathered):
+                gathered.refresh_recorded()
+                gathered.classify()
                 self.submit(gathered)
+                gathered.classify()
         gathered.refresh_recorded()
         gathered.classify()
         return self.finish(gathered)

@@ -106,6 +106,33 @@ class Gathered:
             for w in self.jobs
         )
 
+    def is_on_record(self, records: Sequence[JobRecord]) -> bool:
+        """Whether state already says all this: recording a plan that changes nothing would only raise its serial."""
+        with self.project.reader.reading(self.con):
+            return all(self._is_on_record(wanted, record) for wanted, record in zip(self.jobs, records, strict=True))
+
+    def _is_on_record(self, wanted: WantedJob, record: JobRecord) -> bool:
+        row = self.con.execute(
+            "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
+            " WHERE job_id = ?",
+            [wanted.diff.job_id],
+        ).fetchone()
+        said = (record.address, record.provider, record.is_simulated, record.render_id)
+        if row is None or row[:4] != said or row[6] != record.protected:
+            return False
+        if orjson.loads(row[4]) != record.parts or orjson.loads(row[5]) != orjson.loads(orjson.dumps(record.spec)):
+            return False
+        is_wanted = f"key IN (SELECT key FROM {wanted.changes})"
+        misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
+        if not record.is_limited:
+            misplaced += f" OR removed_at IS NULL AND NOT {is_wanted}"
+        moved = self.con.execute(
+            f"""SELECT (SELECT count(*) FROM {wanted.changes} WHERE moves)
+                     + (SELECT count(*) FROM state.rows WHERE job_id = ? AND ({misplaced}))""",
+            [wanted.diff.job_id],
+        ).fetchone()
+        return moved == (0,)
+
     def close(self) -> None:
         self.con.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -269,11 +296,17 @@ def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobR
         render_id=wanted.request.render_id,
         parts=wanted.request.parts,
         spec=recorded_spec(wanted),
-        protected=spec.lifecycle.protect or bool(wanted.diff.recorded and wanted.diff.recorded.is_protected),
+        protected=is_protected(wanted.job, wanted.diff.recorded),
         moved_from=spec.moved_from,
         changes=wanted.changes,
         is_limited=is_limited,
     )
+
+
+def is_protected(job: Job, recorded: RecordedJob | None) -> bool:
+    """What the spec says, or what is on record where it says nothing: deleting the key lifts no protection."""
+    lifecycle = job.spec.lifecycle
+    return lifecycle.protect if "protect" in lifecycle.model_fields_set else bool(recorded and recorded.is_protected)
 
 
 def recorded_spec(wanted: WantedJob) -> dict[str, Any]:

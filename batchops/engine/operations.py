@@ -84,6 +84,7 @@ def apply(
     lock_timeout: timedelta = timedelta(0),
     fail_fast: bool = False,
     saved: SavedPlan | None = None,
+    samples: int = 1,
 ) -> ApplyResult:
     """Converge once, or with `wait` until nothing is in flight or due: settle, fetch, retry, submit.
 
@@ -110,7 +111,7 @@ def apply(
         stack.callback(gathered.close)
         if saved is not None:
             restrict(gathered, saved, is_resumed=was_applied(project, saved))
-        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=3)
+        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=samples)
         if saved is not None:
             plan = replace(plan, plan_id=saved.plan.plan_id)
         guard(plan, allow.cost_over, allow_unknown_cost=allow.unknown_cost, allow_protected=allow.protected)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchops.diagnostics import Diagnostic
-from batchops.engine.gather import Gathered, WantedJob, recorded_spec
+from batchops.engine.gather import Gathered, WantedJob, is_protected, recorded_spec
 from batchops.engine.look import Sighting, problems_of
 from batchops.engine.project import Project
 from batchops.engine.samples import sample_rows
@@ -82,7 +82,7 @@ def _job_plan(gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchActio
         is_simulated=wanted.diff.is_simulated,
         changes=wanted.changes,
         recorded=recorded,
-        is_protected=job.spec.lifecycle.protect or bool(recorded and recorded.is_protected),
+        is_protected=is_protected(job, recorded),
         limits=shard_limits(project, job),
         price=price(job.spec.model, model.price if model else None),
         cap=_output_cap(job),

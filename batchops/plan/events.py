@@ -106,10 +106,10 @@ Event: TypeAlias = (
 
 
 class StopFlag:
-    """Raised once by a signal handler, looked at and waited for by the engine.
+    """Raised once by whoever hears a signal, looked at and waited for by the engine.
 
-    `request` may be called from a signal handler that interrupted `wait` in the same thread, where a
-    `threading.Event` could deadlock: it takes a lock that the interrupted code may hold. Here raising is a release.
+    `request` may come from another thread, or from a signal handler that interrupted `wait` in the same thread, where
+    a `threading.Event` could deadlock: it takes a lock that the interrupted code may hold. Here raising is a release.
     """
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ Knows the tables of a snapshot and the answer files beside the state; writes nei
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,16 @@ class Answers:
         return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {by}{limit}"
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """The selected rows, one by one; see `batches`."""
+        return itertools.chain.from_iterable(self.batches(columns))
+
+    def batches(self, columns: str) -> Iterator[Sequence[tuple[Any, ...]]]:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
         sql = self.select(columns)
         try:
             result = self.con.execute(sql)
             while batch := result.fetchmany(_BATCH_OF_ROWS):
-                yield from batch
+                yield batch
         except (duckdb.IOException, duckdb.InvalidInputException) as problem:
             raise damaged(problem) from problem
 

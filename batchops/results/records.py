@@ -1,68 +1,61 @@
-"""Answers as JSON records: the shape that `results --format jsonl` prints."""
+"""Answers as JSON lines, the shape that `results --format jsonl` prints. DuckDB writes the text: a million rows stream.
+
+The keys and their order are a public contract.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-import orjson
-
-from batchops.plan.keys import typed_key
-from batchops.results.answers import Answers
+from batchops.results.answers import key_parts
 from batchops.results.recorded import RecordedJob
+from batchops.store.connection import sql_text
 
-_COLUMNS = (
-    "key, status, answer, error_class, error_code, error_message, attempts, model, finish_reason,"
-    " input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd, batch_id, digest"
-)
+_USAGE = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 
 
-def json_lines(answers: Answers) -> Iterator[bytes]:
-    """One JSON object a row, without its newline; the keys and their order are a public contract."""
-    for row in answers.stream(_COLUMNS):
-        yield orjson.dumps(_record(answers.job, *row))
+def json_line(job: RecordedJob) -> str:
+    """SQL over `answers.relation` for one JSON object a row, on one line and without its end."""
+    error = _object({"class": _text("error_class"), "code": _text("error_code"), "message": _text("error_message")})
+    return _object(
+        {
+            "job": _text(sql_text(job.address)),
+            "key": _key(job),
+            "status": _text("status"),
+            "answer": _answer(),
+            "error": f"CASE WHEN error_class IS NULL THEN 'null' ELSE {error} END",
+            "attempts": _number("attempts"),
+            "model": _text("model"),
+            "finish_reason": _text("finish_reason"),
+            "usage": _object({name: _number(name) for name in _USAGE}),
+            "cost_usd": _number("cost_usd"),
+            "batch_id": _text("batch_id"),
+            "digest": _text("digest"),
+        }
+    )
 
 
-def _record(
-    job: RecordedJob,
-    key: str,
-    status: str,
-    answer: str | None,
-    error_class: str | None,
-    error_code: str | None,
-    error_message: str | None,
-    *rest: Any,
-) -> dict[str, Any]:
-    attempts, model, finish_reason, input_tokens, output_tokens, cached_tokens, reasoning_tokens = rest[:7]
-    cost_usd, batch_id, digest = rest[7:]
-    is_error = error_class is not None
-    return {
-        "job": job.address,
-        "key": key_object(job, key),
-        "status": status,
-        "answer": raw_json(answer),
-        "error": {"class": error_class, "code": error_code, "message": error_message} if is_error else None,
-        "attempts": attempts,
-        "model": model,
-        "finish_reason": finish_reason,
-        "usage": {
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-            "cached_tokens": cached_tokens,
-            "reasoning_tokens": reasoning_tokens,
-        },
-        "cost_usd": cost_usd,
-        "batch_id": batch_id,
-        "digest": digest,
-    }
+def _key(job: RecordedJob) -> str:
+    """`{"review_id":17}`: whole numbers as JSON numbers of any size, all else in its text form."""
+    parts = zip(job.key_columns, key_parts(job), strict=True)
+    return _object({name: _number(part) if is_integer else _text(part) for name, (part, is_integer) in parts})
 
 
-def key_object(job: RecordedJob, key: str) -> dict[str, Any]:
-    """`{"review_id": 17}`: whole numbers as JSON numbers of any size, all else in its text form."""
-    typed = typed_key(key, job.key_columns, job.key_types)
-    return {column: orjson.Fragment(str(value)) if isinstance(value, int) else value for column, value in typed.items()}
+def _object(members: dict[str, str]) -> str:
+    """SQL for a JSON object whose values are SQL for JSON text."""
+    pairs = (
+        f"{sql_text(',' * (place > 0))}, CAST(to_json({sql_text(name)}) AS VARCHAR), ':', {value}"
+        for place, (name, value) in enumerate(members.items())
+    )
+    return f"concat('{{', {', '.join(pairs)}, '}}')"
 
 
-def raw_json(text: str | None) -> Any:
-    """JSON text to be written as it stands: numbers keep the digits the model wrote. Newlines can only be space."""
-    return None if text is None else orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
+def _text(expression: str) -> str:
+    return f"coalesce(CAST(to_json({expression}) AS VARCHAR), 'null')"
+
+
+def _number(expression: str) -> str:
+    return f"coalesce(CAST({expression} AS VARCHAR), 'null')"
+
+
+def _answer() -> str:
+    """The answer as it was recorded, digits and all; a line end can only stand between its tokens."""
+    return "coalesce(replace(replace(answer, chr(10), ' '), chr(13), ' '), 'null')"

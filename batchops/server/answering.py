@@ -52,6 +52,7 @@ def make_answerer(options: ServerOptions, clock: Clock) -> Answerer:
             key=options.upstream_key,
             concurrency=options.upstream_concurrency,
             timeout_seconds=options.upstream_timeout_seconds,
+            attempts=options.upstream_attempts,
         )
     if options.answers != "simulated":
         from batchops.server.function import load_function  # noqa: PLC0415

@@ -10,9 +10,9 @@ from collections.abc import Callable
 class Clock:
     """Epoch seconds that only go forward. Thread-safe; listeners are called after each advance."""
 
-    def __init__(self, *, source: Callable[[], float] = time.time, offset_seconds: float = 0.0) -> None:
+    def __init__(self, *, source: Callable[[], float] = time.time) -> None:
         self._source = source
-        self._offset = offset_seconds
+        self._offset = 0.0
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedServer", "Served", "ServerOptions", "ensure_served", "serve"]
 
-_APPEAR_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 
 
@@ -62,13 +61,15 @@ class EmbeddedServer:
 _DEFAULTS = ServerOptions()
 
 
-def ensure_served(data_dir: Path, *, options: ServerOptions = _DEFAULTS) -> EmbeddedServer:
+def ensure_served(
+    data_dir: Path, *, options: ServerOptions = _DEFAULTS, patience_seconds: float = 10.0
+) -> EmbeddedServer:
     """Serve a data folder on a free loopback port, or find the process that does.
 
     Whoever does not own the server calls this again when its owner has gone away. Raises BatchopsError when the folder
-    is locked and no server answers for it.
+    stays locked for `patience_seconds` and no server answers for it.
     """
-    deadline = time.monotonic() + _APPEAR_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             return serve(data_dir, options=options)

@@ -45,8 +45,10 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.005)
         for connection in list(self.server_state.connections):
             _transport(connection).abort()
-        while self.server_state.tasks:
-            await asyncio.wait(list(self.server_state.tasks), timeout=_CLOSE_SECONDS)
+        for late in list(self.server_state.tasks):
+            late.cancel()
+        if self.server_state.tasks:
+            await asyncio.wait(list(self.server_state.tasks))
         for listening in sockets or []:
             listening.close()
 

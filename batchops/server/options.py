@@ -32,6 +32,7 @@ class ServerOptions:
     upstream_key: str | None = field(default=None, repr=False)
     upstream_concurrency: int = 8
     upstream_timeout_seconds: float = 600.0
+    upstream_attempts: int = 6
     keys: tuple[str, ...] = field(default=(), repr=False)
     """Bearer keys; each sees its own files and batches. Empty: no key is asked for."""
     faults: str | None = None

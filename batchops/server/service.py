@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Scope
 
@@ -20,6 +22,9 @@ from batchops.server.options import ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Store
 
+if TYPE_CHECKING:
+    from batchops.server.webhooks import Webhooks
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -28,38 +33,44 @@ class RunningService:
 
     def __init__(self, data_dir: Path, options: ServerOptions, *, host: str, port: int) -> None:
         self.instance = secrets.token_hex(16)
+        self._is_loopback = host in _LOOPBACK
         rules = load_rules(Path(options.faults)) if options.faults else ()
-        self._listener = Listener(host, port)
-        self.url = self._listener.url
-        try:
-            self._store = Store(data_dir / "server.sqlite")
-            clock = Clock(offset_seconds=float(self._store.fact("clock_offset") or 0))
-            blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
-            unfinished = {batch.id for batch in self._store.unfinished()}
-            blobs.sweep(self._store.file_ids(), unfinished)
+        clock = Clock()
+        with ExitStack() as opened:
             answerer = make_answerer(options, clock)
-        except BaseException:
-            self._listener.close()
-            raise
-        self._runner = Runner(
-            store=self._store, blobs=blobs, clock=clock, answerer=answerer, faults=faults, options=options
-        )
+            opened.callback(answerer.close)
+            listener = Listener(host, port)
+            opened.callback(listener.close)
+            store = Store(data_dir / "server.sqlite")
+            opened.callback(store.close)
+            clock.advance(float(store.fact("clock_offset") or 0))
+            blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
+            blobs.sweep(store.file_ids(), {batch.id for batch in store.unfinished()})
+            self._webhooks = _webhooks(store, clock, options)
+            runner = Runner(
+                store=store,
+                blobs=blobs,
+                clock=clock,
+                answerer=answerer,
+                faults=faults,
+                options=options,
+                on_end=self._webhooks.nudge if self._webhooks else lambda: None,
+            )
+            opened.pop_all()
+        self.url = listener.url
+        self._listener, self._runner, self._store = listener, runner, store
         self._service = Service(
-            store=self._store,
+            store=store,
             blobs=blobs,
             clock=clock,
-            runner=self._runner,
+            runner=runner,
             answerer=answerer,
             faults=faults,
             options=options,
             instance=self.instance,
         )
-        self._is_loopback = host in _LOOPBACK
-        headers = [("server", f"batchops/{__version__}")]
-        if options.upstream is None and options.answers == "simulated":
-            headers.append(("x-batchops-simulated", "true"))
-        self._listener.start(self._application, headers)
-        self._runner.resume()
+        listener.start(self._application, _headers(options))
+        runner.resume()
 
     def _application(self, hang_up: Callable[[Scope], None]) -> ASGIApp:
         return Interference(make_app(self._service), self._service, hang_up=hang_up, is_loopback=self._is_loopback)
@@ -68,4 +79,21 @@ class RunningService:
         """Let answers under way finish, stop batches between two lines, close everything."""
         self._listener.close()
         self._runner.close()
+        if self._webhooks is not None:
+            self._webhooks.close()
         self._store.close()
+
+
+def _webhooks(store: Store, clock: Clock, options: ServerOptions) -> Webhooks | None:
+    if options.webhook_url is None:
+        return None
+    from batchops.server.webhooks import Webhooks  # noqa: PLC0415  few servers send any
+
+    return Webhooks(store, clock, url=options.webhook_url, secret=options.webhook_secret or "")
+
+
+def _headers(options: ServerOptions) -> list[tuple[str, str]]:
+    headers = [("server", f"batchops/{__version__}")]
+    if options.upstream is None and options.answers == "simulated":
+        headers.append(("x-batchops-simulated", "true"))
+    return headers

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,10 +18,9 @@ import orjson
 from batchops.server.answering import Abandoned, server_error
 from batchops.server.lines import Reply
 
-_MOST_ATTEMPTS = 6
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 2.0
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted"})
 
@@ -80,12 +81,37 @@ class Gate:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._out == 0, timeout=grace_seconds)
 
-    @property
-    def is_abandoned(self) -> bool:
-        return self._is_abandoned
-
     def _left(self) -> float:
         return max(self._closed_until - self._monotonic(), 0.0)
+
+
+class _Calls:
+    """HTTP calls made from any thread on a loop of their own, so that those under way can be cancelled."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="batchops-upstream", daemon=True)
+        self._thread.start()
+
+    def post(self, url: str, content: bytes) -> httpx.Response:
+        """Raises httpx.HTTPError, CancelledError."""
+        headers = {"content-type": "application/json"}
+        call = self._client.post(url, content=content, headers=headers)
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in under_way:
+            call.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._client.aclose()
 
 
 class Upstream:
@@ -93,14 +119,15 @@ class Upstream:
 
     is_costly = True
 
-    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float) -> None:
+    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float, attempts: int) -> None:
         self.concurrency = concurrency
+        self._attempts = attempts
         self._base = url.rstrip("/")
         self._gate = Gate(concurrency)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(timeout_seconds, connect=10.0)
-        self._client = httpx.Client(limits=limits, headers=headers, timeout=timeout)
+        self._calls = _Calls(httpx.AsyncClient(limits=limits, headers=headers, timeout=timeout))
 
     def answer(self, url: str, body: dict[str, Any]) -> Reply:
         """The endpoint's answer, tried again where that may help. Raises Abandoned when the server stops."""
@@ -108,7 +135,7 @@ class Upstream:
         while True:
             attempt += 1
             reply, retry_after = self._once(url, body)
-            if attempt == _MOST_ATTEMPTS or not _is_worth_another_try(reply):
+            if attempt >= self._attempts or not _is_worth_another_try(reply):
                 return reply
             pause = _pause_seconds(attempt, retry_after)
             if reply.status == 429:
@@ -119,16 +146,12 @@ class Upstream:
     def _once(self, url: str, body: dict[str, Any]) -> tuple[Reply, float | None]:
         with self._gate.passed():
             try:
-                answered = self._client.post(
-                    self._base + url.removeprefix("/v1"),
-                    content=orjson.dumps(body),
-                    headers={"content-type": "application/json"},
-                )
+                answered = self._calls.post(self._base + url.removeprefix("/v1"), orjson.dumps(body))
             except httpx.TimeoutException:
                 return Reply(0, error=("request_timeout", "The underlying call to the model timed out.")), None
-            except (httpx.HTTPError, RuntimeError) as problem:
-                if self._gate.is_abandoned:
-                    raise Abandoned from problem
+            except CancelledError as problem:
+                raise Abandoned from problem
+            except httpx.HTTPError:
                 return server_error("The upstream endpoint could not be reached.", status=503), None
         reply = _read(answered)
         if reply.status == 200:
@@ -137,7 +160,7 @@ class Upstream:
 
     def close(self) -> None:
         self._gate.abandon(_GRACE_SECONDS)
-        self._client.close()
+        self._calls.close()
 
 
 def _read(answered: httpx.Response) -> Reply:
@@ -176,5 +199,5 @@ def _retry_after(header: str | None) -> float | None:
 def _pause_seconds(attempt: int, retry_after: float | None) -> float:
     if retry_after is not None:
         return min(retry_after, 10 * _LONGEST_PAUSE_SECONDS)
-    longest = min(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads tries, hides nothing

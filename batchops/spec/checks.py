@@ -19,7 +19,7 @@ from batchops.spec.params import ENDPOINTS, Finding, check_model, check_params
 
 Check = Callable[[JobSpec], Iterator[Finding]]
 
-_LATER: Final = ("budget", "rollout", "checks", "evaluate", "output", "matrix")
+LATER: Final = ("budget", "rollout", "checks", "evaluate", "output", "matrix")
 _WINDOW = re.compile(r"[1-9][0-9]*[hd]\Z")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
 _RESERVED: Final = "batchops_"
@@ -44,7 +44,7 @@ def reads_results(sql: str) -> bool:
 
 def check_supported(spec: JobSpec) -> Iterator[Finding]:
     """Keys that are described and do nothing yet are refused: a limit that is ignored in silence costs money."""
-    for name in _LATER:
+    for name in LATER:
         if getattr(spec, name) is not None:
             yield not_supported(f'"{name}"', (name,))
     if spec.source.attach is not None:

@@ -6,7 +6,7 @@ A spec may come from a stranger's fork, so a path is checked as written and agai
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -40,6 +40,24 @@ def read_bytes(root: Path, path: str) -> bytes:
     except OSError as problem:
         detail = f'"{path}": {problem.strerror}. Paths are relative to the project root.'
         raise BatchopsError(error("missing_file", "No such file.", detail)) from problem
+
+
+def with_snippets(root: Path, diagnostics: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """The diagnostics, each with the source line at its place where that line can still be read."""
+    read: dict[str, list[str]] = {}
+    for found in diagnostics:
+        place = found.location
+        if place is None or found.snippet is not None:
+            yield found
+            continue
+        if place.filename not in read:
+            try:
+                read[place.filename] = read_text(root, place.filename).split("\n")
+            except BatchopsError:
+                read[place.filename] = []
+        lines = read[place.filename]
+        line = lines[place.start.line - 1].rstrip("\r") if 1 <= place.start.line <= len(lines) else None
+        yield found.at(place, line)
 
 
 def resolve(root: Path, path: str) -> Path:

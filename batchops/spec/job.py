@@ -72,10 +72,16 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_one_or_many),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+def _one_or_many_of(entry: dict[str, Any], least: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [entry, {"type": "array", "items": entry, "minItems": least}]})
+
+
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+_OUTCOME: Final[dict[str, Any]] = {"enum": [str(outcome) for outcome in Outcome]}
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), _one_or_many_of(_TEXT, 0)]
+Columns = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_one_or_many), _one_or_many_of(_TEXT, 1)]
+Outcomes = Annotated[
+    tuple[Outcome, ...], Field(min_length=1), BeforeValidator(_one_or_many), _one_or_many_of(_OUTCOME, 1)
 ]
 
 
@@ -88,7 +94,7 @@ class Part(BaseModel):
 class FileText(Part):
     """Text that lives in a file; the path is relative to the project root."""
 
-    file: str
+    file: str = Field(description="A path from the project root.")
 
 
 def _form(value: object) -> str:
@@ -114,7 +120,7 @@ class Source(Part):
 
     query: str | None = Field(None, description="One DuckDB SELECT. Its rows become requests, its columns variables.")
     file: str | None = Field(None, description="A file with the query, instead of query:.")
-    key: Names = Field(min_length=1, description="The column, or columns, that name a row: not null and unique.")
+    key: Columns = Field(description="The column, or columns, that name a row: not null and unique.")
     nulls: Literal["error", "empty", "text"] = Field(
         "error", description="A NULL that a template would print: an error, an empty text, or the text None."
     )
@@ -158,9 +164,7 @@ class Backoff(Part):
 class Rule(Part):
     """What to do after an outcome: the first rule whose `when` names it wins."""
 
-    when: Annotated[tuple[Outcome, ...], BeforeValidator(_one_or_many)] = Field(
-        min_length=1, description="Outcome classes."
-    )
+    when: Outcomes = Field(description="Outcome classes: one or several.")
     do: Literal["retry", "hold", "give_up"] = Field(description="Ask again, stop the job, or give the row up.")
     cap: Annotated[str, StringConstraints(pattern=r"^x\d+(\.\d+)?$")] | None = Field(
         None, description="Multiply the output cap: x2. Without a cap in params the row is given up."
@@ -184,8 +188,10 @@ class Batch(Part):
 
     max_requests: Whole = Field(50_000, ge=1, description="Requests in one batch, capped by the provider's profile.")
     max_bytes: Size = Field(200_000_000, ge=1, description="Bytes of one input file, capped by the provider's profile.")
-    completion_window: str = Field("24h", description="How long the provider may take.")
-    metadata: dict[str, str] = Field(default_factory=dict, description="At most 11 pairs, shown by the provider.")
+    completion_window: str = Field("24h", description="How long the provider may take.", examples=["24h"])
+    metadata: dict[str, str] = Field(
+        default_factory=dict, max_length=11, description="At most 11 pairs that the provider keeps with each batch."
+    )
     output_expires_after: Duration | None = Field(
         None, description="How long the provider keeps the answers: 1h to 30d."
     )
@@ -212,7 +218,9 @@ class JobSpec(Part):
     source: Annotated[Source, ROWS] = Field(description="Which rows are asked.")
     provider: Annotated[str | None, ANSWER] = Field(None, description="Who answers; default: the project's provider.")
     endpoint: Annotated[Endpoint, ANSWER] = Field("/v1/chat/completions", description="Where the requests go.")
-    model: Annotated[str, ANSWER] = Field(min_length=1, description="The model's id at the provider.")
+    model: Annotated[str, ANSWER] = Field(
+        min_length=1, description="The model's id at the provider.", examples=["gpt-5-mini", "text-embedding-3-small"]
+    )
     template: Annotated[Template | None, ANSWER] = Field(
         None, description="Jinja2: text, {file: …}, or messages. The columns of the row are its variables."
     )
@@ -237,7 +245,7 @@ class JobSpec(Part):
     checks: Annotated[JsonValue, FREE] = Field(None, description="SQL over the answers. Not supported yet.")
     evaluate: Annotated[JsonValue, FREE] = Field(None, description="Answers against labels. Not supported yet.")
     output: Annotated[JsonValue, FREE] = Field(None, description="Where answers are written. Not supported yet.")
-    lifecycle: Annotated[Lifecycle, ROWS] = Field(Lifecycle(), description="What edits may cause.")
+    lifecycle: Annotated[Lifecycle, ROWS] = Field(Lifecycle(), description="What an edit or a removed row may cause.")
     moved_from: Annotated[Name | None, FREE] = Field(
         None, description="The former name: a renamed job keeps its answers."
     )

@@ -23,12 +23,15 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from batchops.diagnostics import Diagnostic, Location, Position, error
-from batchops.spec.document import MAX_DEPTH, Document, Expansion, Node, Unreadable, too_much
+from batchops.spec.document import MAX_DEPTH, MAX_NODES, Document, Expansion, Node, Unreadable, too_much
 
-MAX_BYTES: Final = 4_000_000
+MAX_BYTES: Final = 1_000_000
+MAX_DOCUMENTS: Final = 1_000
 _MAX_DIGITS: Final = 400
+_TOO_DEEP: Final = f"More than {MAX_DEPTH} levels are nested."
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -94,6 +97,15 @@ def decode(data: bytes | str, filename: str) -> str:
         raise Unreadable(error("file_encoding", "The file is not UTF-8.", detail, location=place)) from problem
 
 
+class _Scanner(Scanner):
+    """ruamel's scanner, which looks ahead over any number of open brackets and takes quadratic time for it."""
+
+    def fetch_flow_collection_start(self, *args: Any, **kwargs: Any) -> None:
+        if self.flow_level > MAX_DEPTH:
+            raise ScannerError(None, None, _TOO_DEEP, self.reader.get_mark())
+        super().fetch_flow_collection_start(*args, **kwargs)
+
+
 class _Reader:
     """Events → nodes → documents, with one list of diagnostics."""
 
@@ -104,6 +116,7 @@ class _Reader:
         self.finished: list[Document] = []
         self.damaged: set[Position] = set()
         self._text = text
+        self._count = 0
         self._anchors: dict[str, Node | None] = {}
 
     def documents(self) -> list[Document]:
@@ -116,6 +129,8 @@ class _Reader:
         return self.finished
 
     def _finish(self, root: Node) -> None:
+        if len(self.finished) == MAX_DOCUMENTS:
+            raise Unreadable(too_much(f"It has more than {MAX_DOCUMENTS} documents.", self.filename, root.start))
         expansion = Expansion(root, self.filename, self.lines)
         self.finished.append(expansion.document(frozenset(self.damaged)))
         self.diagnostics += expansion.diagnostics
@@ -131,7 +146,9 @@ class _Reader:
 
     def _events(self) -> Iterator[Any]:
         try:
-            yield from YAML(typ="safe", pure=True).parse(self._text)
+            yaml = YAML(typ="safe", pure=True)
+            yaml.Scanner = _Scanner
+            yield from yaml.parse(self._text)
         except MarkedYAMLError as problem:
             raise Unreadable(self._syntax(problem)) from problem
         except YAMLError as problem:
@@ -144,6 +161,8 @@ class _Reader:
 
     def _syntax(self, problem: MarkedYAMLError) -> Diagnostic:
         mark = problem.problem_mark or problem.context_mark
+        if problem.problem == _TOO_DEEP:
+            return too_much(_TOO_DEEP, self.filename, _position(mark))
         said = str(problem.problem or "it cannot be read")
         detail = _HINTS.get(said) or f"{said[0].upper()}{said[1:]}."
         began = problem.context_mark
@@ -160,12 +179,9 @@ class _Reader:
         )
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
+        self._require_bounds(event, depth)
         if isinstance(event, AliasEvent):
             return self._alias(event)
-        if depth > MAX_DEPTH:
-            raise Unreadable(
-                too_much(f"More than {MAX_DEPTH} levels are nested.", self.filename, _position(event.start_mark))
-            )
         anchor = event.anchor
         if anchor is not None:
             self._anchors[anchor] = None
@@ -178,6 +194,14 @@ class _Reader:
         if anchor is not None:
             self._anchors[anchor] = node
         return node
+
+    def _require_bounds(self, event: Any, depth: int) -> None:
+        self._count += 1
+        if depth > MAX_DEPTH:
+            raise Unreadable(too_much(_TOO_DEEP, self.filename, _position(event.start_mark)))
+        if self._count > MAX_NODES:
+            detail = f"It has more than {MAX_NODES} values."
+            raise Unreadable(too_much(detail, self.filename, _position(event.start_mark)))
 
     def _alias(self, event: AliasEvent) -> Node:
         start, end = _position(event.start_mark), _position(event.end_mark)
@@ -274,7 +298,9 @@ class _Reader:
         if isinstance(event, AliasEvent) and node.kind == "alias":
             node = Node("scalar", node.start, node.end, value=node.value.value) if node.value.kind == "scalar" else node
         elif isinstance(event, ScalarEvent):
-            node.value = event.value  # as written: `50256: -100` has the key "50256"
+            node.value = (
+                node.value if event.style == '"' else event.value
+            )  # as written: `50256: -100` has the key "50256"
             return node
         if node.kind == "scalar":
             node.value = str(node.value)

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
+from batchops.store.recognise import is_damage, is_locked, is_unwritable, recognise, refuse_absent, unreadable
 
 STORAGE_VERSION = "v1.5.0"
 """Files that DuckDB 1.5 and 2.x both read and write."""
@@ -59,21 +60,41 @@ def attached(
     path: Path,
     *,
     read_only: bool,
+    is_new: bool = False,
     patience_seconds: float | None = READ_PATIENCE_SECONDS,
 ) -> Iterator[None]:
     """Have the state file attached to `con` as `state` for the length of the block.
 
     Tries again while another process has the file, up to `patience_seconds` (None: without limit, for a writer whose
-    outcome must not be lost). Raises BatchopsError with its own sentence for a busy, damaged or unreadable file.
+    outcome must not be lost). Raises BatchopsError with its own sentence for a file that is busy, damaged, foreign or
+    too new, and has then written nothing; Unwritable when the disk takes no more. Only with `is_new` a file is made
+    where none is.
     """
     options = "READ_ONLY" if read_only else f"STORAGE_VERSION {sql_text(STORAGE_VERSION)}"
     statement = f"ATTACH {sql_text(str(path))} AS state ({options})"
     with _visit:
+        if not is_new:
+            refuse_absent(path)
         _attach(con, statement, path, patience_seconds)
         try:
+            if not is_new:
+                recognise(con, path)
             yield
+        except duckdb.Error as problem:
+            if is_damage(problem) or (is_unwritable(problem) and not read_only):
+                raise unreadable(path, problem) from problem  # a damaged block is found only when it is read
+            raise
         finally:
-            con.execute("DETACH state")
+            _detach(con)
+
+
+def _detach(con: duckdb.DuckDBPyConnection) -> None:
+    """Let the file go. Without room to merge its log into it the log stays beside it, and is read on the next visit."""
+    try:
+        con.execute("DETACH state")
+    except duckdb.IOException as problem:
+        if "CHECKPOINT during DETACH failed" not in str(problem):
+            raise
 
 
 def _attach(con: duckdb.DuckDBPyConnection, statement: str, path: Path, patience_seconds: float | None) -> None:
@@ -83,8 +104,8 @@ def _attach(con: duckdb.DuckDBPyConnection, statement: str, path: Path, patience
         try:
             con.execute(statement)
         except duckdb.Error as problem:
-            if not _is_locked(problem):
-                raise _unreadable(path, problem) from problem
+            if not is_locked(problem):
+                raise unreadable(path, problem) from problem
             if deadline is not None and time.monotonic() > deadline:
                 raise BatchopsError(
                     error(
@@ -100,32 +121,6 @@ def _attach(con: duckdb.DuckDBPyConnection, statement: str, path: Path, patience
             return
 
 
-def _is_locked(problem: duckdb.Error) -> bool:
-    text = str(problem)
-    return "Could not set lock" in text or "Conflicting lock" in text
-
-
 def _holder(problem: duckdb.Error) -> str:
     text = str(problem)
     return text[text.find("Conflicting lock") :].split(". See", maxsplit=1)[0] + "." if "PID" in text else "unknown."
-
-
-def _unreadable(path: Path, problem: duckdb.Error) -> BatchopsError:
-    text = str(problem)
-    if "version number" in text:
-        return BatchopsError(
-            error(
-                "state_too_new",
-                "The state file is of a newer DuckDB.",
-                f"{path} was written by a DuckDB that this one ({duckdb.__version__}) cannot read. Upgrade it:",
-                fixes=["pip install --upgrade duckdb"],
-            )
-        )
-    return BatchopsError(
-        error(
-            "state_damaged",
-            "The state file cannot be read.",
-            f"{path}: {text.splitlines()[0][:300]}. Nothing was written to it. Restore a backup from state/backups, or"
-            " move the file away; the next apply then offers to adopt the batches that the provider still knows.",
-        )
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchops.diagnostics import Diagnostic, error
 from batchops.store.store import StateReader
@@ -24,8 +26,17 @@ INVARIANTS = (
         "a job is recorded once by environment and address",
         "SELECT count(*) - count(DISTINCT (environment, address)) FROM state.jobs WHERE removed_at IS NULL",
     ),
+    Invariant(
+        "the serial is that of the latest event",
+        "SELECT count(*) FROM state.events WHERE serial > (SELECT max(serial) FROM state.meta)",
+    ),
     Invariant("job numbers are unique", "SELECT count(*) - count(DISTINCT job_id) FROM state.jobs"),
     Invariant("a row of a job is recorded once", "SELECT count(*) - count(DISTINCT (job_id, key)) FROM state.rows"),
+    Invariant(
+        "every row and submission belongs to a job",
+        """SELECT count(*) FROM (SELECT job_id FROM state.rows UNION ALL SELECT job_id FROM state.submissions)
+           ANTI JOIN state.jobs USING (job_id)""",
+    ),
     Invariant(
         "a request is in the ledger once by digest and round",
         "SELECT count(*) - count(DISTINCT (digest, round)) FROM state.requests",
@@ -35,8 +46,23 @@ INVARIANTS = (
         "SELECT count(*) FROM state.rows ANTI JOIN state.requests USING (digest, round)",
     ),
     Invariant(
+        "every request that was sent is in the ledger",
+        "SELECT count(*) FROM state.attempts ANTI JOIN state.requests USING (digest, round)",
+    ),
+    Invariant(
         "submission numbers are unique",
         "SELECT count(*) - count(DISTINCT submission_id) FROM state.submissions",
+    ),
+    Invariant(
+        "a submission has as many lines as it sent",
+        """SELECT count(*) FROM state.submissions s WHERE s.n <>
+           (SELECT count(*) FROM state.attempts a WHERE a.submission_id = s.submission_id)""",
+    ),
+    Invariant(
+        "no try of a request is in two batches",
+        """SELECT coalesce(sum(tries - 1), 0)::BIGINT FROM (
+               SELECT count(*) AS tries FROM state.attempts JOIN state.submissions USING (submission_id)
+               WHERE phase NOT IN ('absent', 'abandoned') GROUP BY digest, round, attempt HAVING count(*) > 1)""",
     ),
     Invariant(
         "a line of a submission carries one request",
@@ -49,6 +75,11 @@ INVARIANTS = (
     Invariant(
         "what is judged was sent",
         "SELECT count(*) FROM state.outcomes ANTI JOIN state.attempts USING (submission_id, line)",
+    ),
+    Invariant(
+        "every line of a fetched submission is judged",
+        """SELECT count(*) FROM (SELECT submission_id, line FROM state.attempts JOIN state.submissions
+           USING (submission_id) WHERE phase = 'fetched') ANTI JOIN state.outcomes USING (submission_id, line)""",
     ),
     Invariant(
         "every answered request has its outcome",
@@ -69,11 +100,23 @@ INVARIANTS = (
 )
 
 
+@dataclass(frozen=True)
+class LostFile:
+    """An answer file that is gone, or is not what was written."""
+
+    file_no: int
+    path: Path
+    why: str
+
+
 def find_damage(reader: StateReader) -> tuple[Diagnostic, ...]:
-    """Everything that is not as it must be; empty for a sound state, and for one that does not exist yet."""
+    """Everything that is not as it must be; empty for a sound state, and for one that does not exist yet.
+
+    Reads and hashes every answer file.
+    """
     if not reader.exists:
         return ()
-    return (*_broken(reader), *_lost_files(reader))
+    return (*_broken(reader), *(_lost(file) for file in lost_files(reader)))
 
 
 def _broken(reader: StateReader) -> Iterator[Diagnostic]:
@@ -81,18 +124,34 @@ def _broken(reader: StateReader) -> Iterator[Diagnostic]:
         for invariant in INVARIANTS:
             row = con.execute(invariant.breaks).fetchone()
             if row and row[0]:
-                detail = f"It should hold that {invariant.says}; {row[0]:,} do not. Nothing was changed."
-                yield error("state_inconsistent", "The state is inconsistent.", detail)
+                detail = f"It should hold that {invariant.says}; {row[0]:,} do not. Nothing was changed. To repair it:"
+                yield error("state_inconsistent", "The state is inconsistent.", detail, fixes=["batchops state repair"])
 
 
-def _lost_files(reader: StateReader) -> Iterator[Diagnostic]:
-    for file in reader.rows("SELECT path, bytes FROM state.answer_files WHERE dropped_at IS NULL ORDER BY path"):
-        path = reader.folder / file["path"]
-        if not path.is_file():
-            found = "is not there"
-        elif path.stat().st_size != file["bytes"]:
-            found = f"has {path.stat().st_size:,} bytes instead of {file['bytes']:,}"
-        else:
-            continue
-        detail = f"{path} {found}. It holds paid answers: restore it from a backup."
-        yield error("answers_lost", "An answer file is damaged.", detail)
+def lost_files(reader: StateReader) -> tuple[LostFile, ...]:
+    """The answer files that are not on disk as they were recorded."""
+    recorded = reader.rows(
+        "SELECT file_no, path, bytes, sha256 FROM state.answer_files WHERE dropped_at IS NULL ORDER BY file_no"
+    )
+    found = ((file, _what_is_wrong(reader.folder / file["path"], file["bytes"], file["sha256"])) for file in recorded)
+    return tuple(LostFile(file["file_no"], reader.folder / file["path"], why) for file, why in found if why)
+
+
+def _what_is_wrong(path: Path, size_bytes: int | None, sha256: bytes | None) -> str | None:
+    if not path.is_file():
+        return "is not there"
+    size = path.stat().st_size
+    if size_bytes is not None and size != size_bytes:
+        return f"has {size:,} bytes instead of {size_bytes:,}"
+    if sha256 is None:
+        return None
+    with path.open("rb") as file:
+        return None if hashlib.file_digest(file, "sha256").digest() == sha256 else "is not what was written"
+
+
+def _lost(file: LostFile) -> Diagnostic:
+    detail = (
+        f"{file.path} {file.why}. It holds paid answers: restore it from a copy, or fetch them again while the provider"
+        " keeps them:"
+    )
+    return error("answers_lost", "An answer file is damaged.", detail, fixes=["batchops state repair"])

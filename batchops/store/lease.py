@@ -12,22 +12,27 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import duckdb
 from filelock import FileLock, Timeout
 
-from batchops.diagnostics import Leased, error
+from batchops.diagnostics import BatchopsError, Leased, error
 from batchops.store.connection import attached, open_memory
+from batchops.store.copies import backup
+from batchops.store.recognise import Unwritable, first_line
 from batchops.store.store import Clock, StateReader, StateStore, ensure_state, utc_now
+from batchops.store.surgery import BreakLease
 
 
 @dataclass(frozen=True)
 class Holder:
     """Who holds the lease."""
 
+    fence: int
     lease_id: str
     holder: str
     host: str
@@ -49,9 +54,26 @@ def run_url(environ: Mapping[str, str]) -> str | None:
 
 def current_holder(path: Path) -> Holder | None:
     """Who holds the lease, as recorded."""
-    columns = "lease_id::VARCHAR AS lease_id, holder, host, pid, run_url, taken_at"
+    columns = "fence, lease_id::VARCHAR AS lease_id, holder, host, pid, run_url, taken_at"
     rows = StateReader(path).rows(f"SELECT {columns} FROM state.lease WHERE holder IS NOT NULL")
     return Holder(**rows[0]) if rows else None
+
+
+@contextmanager
+def locked(path: Path, patience: timedelta = timedelta(0)) -> Iterator[None]:
+    """Hold the lock that tells who is alive, whatever the state file looks like. Raises Leased while another has it."""
+    lock = FileLock(lock_path(path), timeout=patience.total_seconds())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise _held_elsewhere(path) from None
+    except OSError as problem:
+        raise Unwritable(path, first_line(problem)) from problem
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -67,24 +89,39 @@ def leased(
 
     Creates or migrates the state file on the way: every read-write open happens under the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_path(path), timeout=patience.total_seconds())
-    try:
-        lock.acquire()
-    except Timeout:
-        raise _held_elsewhere(path) from None
-    try:
+    with locked(path, patience):
         ensure_state(path, project=project, clock=clock)
-        fence = _take(path, environ, clock())
+        store = StateStore(path, fence=take(path, environ, clock()), clock=clock)
         try:
-            yield StateStore(path, fence=fence, clock=clock)
+            yield store
         finally:
-            _give_back(path, fence)
-    finally:
-        lock.release()
+            with suppress(BatchopsError, duckdb.Error):  # the lock alone tells who is alive; the row is for people
+                _give_back(path, store.fence)
 
 
-def _take(path: Path, environ: Mapping[str, str], now: datetime) -> int:
+def unlock(path: Path, lease_id: str, *, clock: Clock = utc_now) -> tuple[Holder, Path]:
+    """Break the recorded lease `lease_id`; returns whose it was, and the backup. Raises Leased while its process lives.
+
+    The fence goes up, so that a holder which comes back from wherever it was can write nothing more.
+    """
+    if not path.exists():
+        raise BatchopsError(error("not_leased", "Nobody holds the lease.", f"There is no state at {path}."))
+    try:
+        with locked(path):
+            who = current_holder(path)
+            if who is None:
+                raise BatchopsError(error("not_leased", "Nobody holds the lease.", "There is nothing to unlock."))
+            if who.lease_id != lease_id:
+                raise _other_lease(lease_id, who)
+            kept = backup(path, "unlock")
+            StateStore(path, fence=who.fence, clock=clock).commit(BreakLease(who.holder, who.host, who.pid))
+            return who, kept
+    except Leased as problem:
+        raise _still_alive(path, problem) from None
+
+
+def take(path: Path, environ: Mapping[str, str], now: datetime) -> int:
+    """Put this process on record as the holder; returns its fence. Only under the lock."""
     con = open_memory()
     try:
         with attached(con, path, read_only=False, patience_seconds=None):
@@ -133,18 +170,56 @@ def _boot_id() -> str | None:
 
 
 def _held_elsewhere(path: Path) -> Leased:
-    who = current_holder(path) if path.exists() else None
+    who = _recorded_holder(path)
     if who is None:
         return Leased(
-            error("lease_held", "The state is leased by somebody else.", "Another apply has just begun. Try again.")
+            error("lease_held", "The state is leased by somebody else.", "Another command has just begun. Try again.")
         )
-    where = f" ({who.run_url})" if who.run_url else ""
     return Leased(
         error(
             "lease_held",
             "The state is leased by somebody else.",
-            f"{who.holder} on {who.host}, process {who.pid}{where}, since {who.taken_at:%Y-%m-%d %H:%M:%S} UTC."
-            " Wait for it (--lock-timeout 10m). If that process hangs, end it, or take the lease from it:",
+            f"{_describe(who)}. Wait for it (--lock-timeout 10m). If that process hangs, end it: its lease ends with"
+            " it. If nobody is there any more:",
             fixes=[f"batchops unlock {who.lease_id}"],
+        )
+    )
+
+
+def _recorded_holder(path: Path) -> Holder | None:
+    """Who holds the lease, as far as the state can be read: a damaged file does not hide that somebody has the lock."""
+    try:
+        return current_holder(path) if path.exists() else None
+    except BatchopsError:
+        return None
+
+
+def _describe(who: Holder) -> str:
+    where = f" ({who.run_url})" if who.run_url else ""
+    return f"{who.holder} on {who.host}, process {who.pid}{where}, since {who.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _other_lease(lease_id: str, who: Holder) -> BatchopsError:
+    return BatchopsError(
+        error(
+            "other_lease",
+            "The lease is another one.",
+            f"{lease_id} is not held. The lease on record is of {_describe(who)}. To break that one:",
+            fixes=[f"batchops unlock {who.lease_id}"],
+        )
+    )
+
+
+def _still_alive(path: Path, held: Leased) -> Leased:
+    """The operating system says that the holder lives: breaking its lease would let two processes pay."""
+    who = _recorded_holder(path)
+    if who is None:
+        return held
+    return Leased(
+        error(
+            "lease_alive",
+            "The holder of the lease is alive.",
+            f"{_describe(who)}: it holds the lock on {lock_path(path)}, which dies with its process. End the process;"
+            " then nothing needs to be unlocked.",
         )
     )

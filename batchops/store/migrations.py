@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -35,13 +36,27 @@ def schema_sql() -> str:
 
 def create(con: duckdb.DuckDBPyConnection, *, lineage: UUID, project: str, now: datetime) -> None:
     """Make all tables in the attached, empty `state`, and give it its identity."""
+    perform(con, STEPS)
+    con.execute("INSERT INTO state.meta VALUES (?, 0, ?, ?, ?, ?)", [lineage, len(STEPS), DIGEST_VERSION, project, now])
+
+
+def perform(con: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
+    """Take the steps on the attached `state`."""
+    with _inside_state(con):
+        for step in steps:
+            step.perform(con)
+
+
+@contextmanager
+def _inside_state(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Tables named alone are those of `state` for the length of the block."""
+    before = con.execute("SELECT current_database()").fetchone()
+    assert before is not None
     con.execute("USE state")
     try:
-        for step in STEPS:
-            step.perform(con)
-        con.execute("INSERT INTO meta VALUES (?, 0, ?, ?, ?, ?)", [lineage, len(STEPS), DIGEST_VERSION, project, now])
+        yield
     finally:
-        con.execute("USE memory")
+        con.execute(f'USE "{before[0]}"')
 
 
 def check_version(recorded: int) -> None:
@@ -56,16 +71,60 @@ def check_version(recorded: int) -> None:
         )
 
 
-def migrate(con: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
-    """Bring the attached `state` up to date; returns the names of the steps taken. Nothing else is written beside."""
+def missing_steps(con: duckdb.DuckDBPyConnection) -> tuple[Step, ...]:
+    """The steps that the attached `state` has not seen."""
     row = con.execute("SELECT schema_version FROM state.meta").fetchone()
     assert row is not None
     check_version(row[0])
-    taken = []
-    for step in STEPS[row[0] :]:
+    return STEPS[row[0] :]
+
+
+def migrate(con: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """Bring the attached `state` up to date in one transaction; returns the names of the steps taken.
+
+    Nothing else is written beside. Raises BatchopsError, and leaves all as it was, when a table would lose rows.
+    """
+    steps = missing_steps(con)
+    if not steps:
+        return ()
+    with _inside_state(con):
+        con.execute("BEGIN")
+        try:
+            _take(con, steps)
+        except BaseException:
+            con.execute("ROLLBACK")
+            raise
+        con.execute("COMMIT")
+    con.execute("CHECKPOINT state")
+    return tuple(step.name for step in steps)
+
+
+def _take(con: duckdb.DuckDBPyConnection, steps: Sequence[Step]) -> None:
+    before = _row_counts(con)
+    for step in steps:
         step.perform(con)
-        taken.append(step.name)
-    if taken:
-        con.execute("UPDATE state.meta SET schema_version = ?", [len(STEPS)])
-        con.execute("CHECKPOINT state")
-    return tuple(taken)
+    _refuse_loss(before, _row_counts(con))
+    con.execute("UPDATE state.meta SET schema_version = ?", [len(STEPS)])
+
+
+def _row_counts(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    names = con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'state'").fetchall()
+    counts = {}
+    for (name,) in names:
+        row = con.execute(f"SELECT count(*) FROM state.{name}").fetchone()
+        counts[str(name)] = int(row[0]) if row else 0
+    return counts
+
+
+def _refuse_loss(before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    lost = [f"{name} has {after.get(name, 0):,} of {count:,}" for name, count in before.items()
+            if after.get(name, 0) != count]  # fmt: skip
+    if lost:
+        raise BatchopsError(
+            error(
+                "migration_refused",
+                "The state was not migrated: rows would be lost.",
+                f"{'; '.join(lost)}. The state is as it was, and its backup is in state/backups. Go back to the version"
+                " of batchops that you had, and report this.",
+            )
+        )

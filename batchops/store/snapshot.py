@@ -9,9 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from batchops.diagnostics import BatchopsError, error
-from batchops.store import migrations
-from batchops.store.connection import attached, open_memory
+from batchops.store.connection import open_memory
+from batchops.store.store import StateReader
 
 TABLES = ("meta", "jobs", "rows", "requests", "submissions", "attempts", "outcomes", "answer_files", "events")
 _OF_ENVIRONMENT = {
@@ -31,38 +30,22 @@ def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[du
     with tempfile.TemporaryDirectory(prefix="batchops-") as spill:
         con = open_memory(temp_directory=Path(spill))
         try:
-            if state_path.exists():
-                with attached(con, state_path, read_only=True):
-                    _copy_whole(con, state_path, environment)
-            else:
-                con.execute(migrations.schema_sql())
+            with StateReader(state_path).reading(con):
+                _copy(con, environment)
             yield con
         finally:
             con.close()
 
 
-def _copy_whole(con: duckdb.DuckDBPyConnection, state_path: Path, environment: str | None) -> None:
+def _copy(con: duckdb.DuckDBPyConnection, environment: str | None) -> None:
     """Copy all tables in one transaction, so that they agree with each other."""
     con.execute("BEGIN")
     try:
-        _copy(con, environment)
-    except BaseException as problem:
+        for table in TABLES:
+            where = _OF_ENVIRONMENT.get(table, "") if environment is not None else ""
+            parameters = {"environment": environment} if where else None
+            con.execute(f"CREATE TABLE main.{table} AS SELECT * FROM state.{table} {where}", parameters)
+    except BaseException:
         con.execute("ROLLBACK")
-        if isinstance(problem, duckdb.Error):  # a damaged block is found only when it is read
-            raise _damaged(state_path, problem) from problem
         raise
     con.execute("COMMIT")
-
-
-def _copy(con: duckdb.DuckDBPyConnection, environment: str | None) -> None:
-    version = con.execute("SELECT schema_version FROM state.meta").fetchone()
-    migrations.check_version(version[0] if version else 0)
-    for table in TABLES:
-        where = _OF_ENVIRONMENT.get(table, "") if environment is not None else ""
-        parameters = {"environment": environment} if where else None
-        con.execute(f"CREATE TABLE main.{table} AS SELECT * FROM state.{table} {where}", parameters)
-
-
-def _damaged(state_path: Path, problem: duckdb.Error) -> BatchopsError:
-    detail = f"{state_path}: {str(problem).splitlines()[0][:300]}. Nothing was written to it. Restore a backup."
-    return BatchopsError(error("state_damaged", "The state file cannot be read.", detail))

@@ -7,7 +7,7 @@ raises the serial by one and records an event: there is no other way to write.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,9 @@ import orjson
 from batchops.diagnostics import Leased, error
 from batchops.store import migrations
 from batchops.store.connection import attached, open_memory
+from batchops.store.copies import backup_attached
+from batchops.store.recognise import Unwritable
+from batchops.store.unwritten import with_note
 
 Clock = Callable[[], datetime]
 
@@ -71,21 +74,34 @@ class StateReader:
         """A connection with the tables under `state.`, for the length of the block; writers wait meanwhile.
 
         Give `con` to have the state beside the tables of a connection of yours. A state that does not exist yet
-        reads as empty tables.
+        reads as empty tables; one of an older version as it will be when the next writer has migrated it.
         """
         own = open_memory() if con is None else None
         target = own or con
         assert target is not None
         try:
-            if self.exists:
-                with attached(target, self.path, read_only=True):
-                    yield target
-            else:
-                with _empty_state(target):
-                    yield target
+            with self._attached(target):
+                yield target
         finally:
             if own is not None:
                 own.close()
+
+    @contextmanager
+    def _attached(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        if not self.exists:
+            with _in_memory(con, migrations.STEPS):
+                yield
+            return
+        with attached(con, self.path, read_only=True):
+            steps = migrations.missing_steps(con)
+            if not steps:
+                yield
+                return
+            con.execute("ATTACH ':memory:' AS older")
+            con.execute("COPY FROM DATABASE state TO older")
+        with _in_memory(con, steps, source="older"):
+            con.execute("DETACH older")
+            yield
 
     def rows(self, sql: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
         """All rows of a query over `state.*`, as dictionaries. For small answers."""
@@ -100,14 +116,15 @@ class StateReader:
 
 
 @contextmanager
-def _empty_state(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def _in_memory(
+    con: duckdb.DuckDBPyConnection, steps: Sequence[migrations.Step], *, source: str | None = None
+) -> Iterator[None]:
+    """Have a `state` that no file holds: a copy of `source`, if given, brought through `steps`."""
     con.execute("ATTACH ':memory:' AS state")
-    before = con.execute("SELECT current_database()").fetchone()
-    assert before is not None
-    con.execute("USE state")
-    con.execute(migrations.schema_sql())
-    con.execute(f'USE "{before[0]}"')
     try:
+        if source is not None:
+            con.execute(f"COPY FROM DATABASE {source} TO state")
+        migrations.perform(con, steps)
         yield
     finally:
         con.execute("DETACH state")
@@ -123,24 +140,30 @@ class StateStore(StateReader):
     def commit(self, change: Change, con: duckdb.DuckDBPyConnection | None = None) -> int:
         """Perform `change` in one transaction; returns the new serial. Waits as long as a reader has the file.
 
-        Give `con` when the change reads relations of a connection of yours. Raises Leased when the fence has moved.
+        Give `con` when the change reads relations of a connection of yours. Raises Leased when the fence has moved,
+        and BatchopsError when the file or its disk takes no more; nothing of the change is recorded then.
         """
         own = open_memory() if con is None else None
         target = own or con
         assert target is not None
         try:
             with attached(target, self.path, read_only=False, patience_seconds=None):
-                target.execute("BEGIN")
-                try:
-                    serial = self._perform(target, change)
-                except BaseException:
-                    target.execute("ROLLBACK")
-                    raise
-                target.execute("COMMIT")
-                return serial
+                return self._in_transaction(target, change)
+        except Unwritable as problem:
+            raise with_note(problem, self.path, change, self.clock()) from problem.__cause__
         finally:
             if own is not None:
                 own.close()
+
+    def _in_transaction(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
+        con.execute("BEGIN")
+        try:
+            serial = self._perform(con, change)
+        except BaseException:
+            con.execute("ROLLBACK")
+            raise
+        con.execute("COMMIT")
+        return serial
 
     def _perform(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
         now = self.clock()
@@ -174,6 +197,8 @@ def ensure_state(path: Path, *, project: str, clock: Clock = utc_now) -> tuple[s
             _create(con, path, project, clock)
             return ()
         with attached(con, path, read_only=False, patience_seconds=None):
+            if migrations.missing_steps(con):
+                backup_attached(con, path, "migrate")
             return migrations.migrate(con)
     finally:
         con.close()
@@ -182,7 +207,7 @@ def ensure_state(path: Path, *, project: str, clock: Clock = utc_now) -> tuple[s
 def _create(con: duckdb.DuckDBPyConnection, path: Path, project: str, clock: Clock) -> None:
     """Build the file under another name first: a kill in between leaves no half-made state."""
     fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
-    with attached(con, fresh, read_only=False):
+    with attached(con, fresh, read_only=False, is_new=True):
         migrations.create(con, lineage=uuid.uuid4(), project=project, now=clock())
         con.execute("CHECKPOINT state")
     fresh.rename(path)

@@ -37,7 +37,7 @@ def ended(error: str, finish: str = "null") -> str:
 
 def test_a_row_in_every_state_prints_one_line_with_the_public_keys_in_order_of_key(tmp_path: Path) -> None:
     answered = '"model":"gpt-5-mini-2025-08-07","finish_reason":"stop",'
-    answered += f'"usage":{USAGE},"cost_usd":0.0000325,"batch_id":"batch_1"'
+    answered += f'"usage":{USAGE},"cost_usd":3.25e-05,"batch_id":"batch_1"'
     assert text(every_state(tmp_path / "s.duckdb").write(), "review-sentiment") == (
         line(
             "9",

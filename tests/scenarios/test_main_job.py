@@ -69,7 +69,8 @@ JOBS = {
     "responses": job("responses", endpoint="/v1/responses", template="Sum up: {{ body }}", schema=SCHEMA),
     "embeddings": job("embeddings", endpoint="/v1/embeddings", model="text-embedding-3-small", template="{{ body }}",
                       params={"dimensions": 8}),
-    "moderations": job("moderations", endpoint="/v1/moderations", model="omni-moderation-latest", template="{{ body }}"),
+    "moderations": job("moderations", endpoint="/v1/moderations", model="omni-moderation-latest",
+                       template="{{ body }}"),
     "completions": job("completions", endpoint="/v1/completions", model="gpt-3.5-turbo-instruct",
                        template="Go on: {{ body }}", params={"max_tokens": 200}),
 }  # fmt: skip
@@ -283,8 +284,8 @@ def test_a_key_of_the_provider_appears_in_no_file_and_no_output(remote: Workshop
 
 NASTY = [
     'quotes " and \' and `', "new\nline", "tab\there", "bell\x07 esc\x1b", "emoji 👩‍👩‍👧 🇩🇪", "line\u2028sep\u2029para",
-    "braces {{ x }} {% y %} {# z #}", "back\\slash \\n", "\x0b\x0e\x1f\x7f\x85", "é vs e\u0301", "</script><b>", "  spaces  ",
-    "ß İ ı ﬀ", "\ufeffbom", "a" * 10_000, "", "NULL", "%s %d {0}", "日本語テキスト", "\r\nwindows\r",
+    "braces {{ x }} {% y %} {# z #}", "back\\slash \\n", "\x0b\x0e\x1f\x7f\x85", "é vs e\u0301", "</script><b>",
+    "  spaces  ",    "ß İ ı ﬀ", "\ufeffbom", "a" * 10_000, "", "NULL", "%s %d {0}", "日本語テキスト", "\r\nwindows\r",
 ]  # fmt: skip
 
 

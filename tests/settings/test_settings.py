@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, UsageProblem
-from batchops.settings import find_root, load_settings
+from batchops.settings import ProviderSettings, Settings, find_root, load_settings
 from batchops.settings.model import dotted, leaves, names_at
 
 
@@ -282,3 +282,17 @@ def test_loading_settings_imports_neither_openai_nor_duckdb_nor_more_than_it_nee
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
+
+
+def test_the_example_of_the_documentation_is_accepted_and_states_the_defaults(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    loaded = load_settings(project(tmp_path, page.split("```toml\n")[1].split("```")[0]), environ={})
+    defaults = Settings()
+    for section in ("state", "poll", "submit"):
+        assert getattr(loaded.settings, section) == getattr(defaults, section)
+    openai = loaded.settings.providers["openai"]
+    assert openai.timeout == ProviderSettings(kind="openai").timeout
+    assert openai.models["gpt-5-mini"].max_enqueued_tokens == 2_000_000
+    assert set(dict.fromkeys(loaded.origins.values())) == {"default"} | {
+        origin for origin in loaded.origins.values() if origin.startswith("batchops.toml:")
+    }

@@ -37,3 +37,12 @@ def sink(name: str) -> Sink:
     module, _, function = SINKS[name].partition(":")
     found: Sink = getattr(importlib.import_module(module), function)
     return found
+
+
+def write_lines(answers: Answers, line: str, target: Target) -> int:
+    """Write one line a row: `line` is SQL for its text. Returns how many there were."""
+    count = 0
+    for batch in answers.batches(f"{line} AS line"):
+        target.stream.write("".join(f"{text}\n" for (text,) in batch).encode())
+        count += len(batch)
+    return count

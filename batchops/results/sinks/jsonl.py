@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from batchops.results.answers import Answers
-from batchops.results.records import json_lines
-from batchops.results.sinks import Target
+from batchops.results.records import json_line
+from batchops.results.sinks import Target, write_lines
 
 
 def write(answers: Answers, target: Target) -> int:
-    """Write one object a line; see `records.json_lines`."""
-    count = 0
-    for line in json_lines(answers):
-        target.stream.write(line + b"\n")
-        count += 1
-    return count
+    """Write one object a line; see `records.json_line`."""
+    return write_lines(answers, json_line(answers.job), target)

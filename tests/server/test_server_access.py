@@ -1,0 +1,78 @@
+"""Who sees what: bearer keys, files and batches apart by key, and web pages kept out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from batch_desk import Desk, at, chat, serving
+
+from batchops.server.options import ServerOptions
+
+
+@pytest.fixture
+def alice(tmp_path: Path) -> Iterator[Desk]:
+    with serving(tmp_path, key="sk-alice", keys=("sk-alice", "sk-bob")) as desk:
+        yield desk
+
+
+@pytest.fixture
+def bob(alice: Desk) -> Iterator[Desk]:
+    with at(alice.url, key="sk-bob") as desk:
+        yield desk
+
+
+def test_call_without_a_good_key_is_refused(alice: Desk) -> None:
+    for headers in ({}, {"authorization": "Bearer sk-eve"}, {"authorization": "sk-alice"}, {"api-key": "x"}):
+        for method, path in (("GET", "/v1/files"), ("POST", "/v1/batches"), ("GET", "/_batchops/ledger")):
+            answered = alice.raw(method, path, headers=headers)
+            assert answered.status_code == 401
+            assert "sk-" not in answered.text
+
+
+def test_key_is_taken_from_either_header(alice: Desk) -> None:
+    for headers in ({"authorization": "bearer sk-alice"}, {"api-key": "sk-alice"}):
+        assert alice.raw("GET", "/v1/files", headers=headers).status_code == 200
+
+
+def test_health_asks_for_no_key(alice: Desk) -> None:
+    assert alice.raw("GET", "/_batchops/health").status_code == 200
+
+
+def test_nobody_sees_the_files_and_batches_of_another_key(alice: Desk, bob: Desk) -> None:
+    file_id = alice.upload([chat("a")])
+    done = alice.wait(alice.create(file_id))
+    assert list(bob.sdk.files.list()) == []
+    assert list(bob.sdk.batches.list()) == []
+    for call in (bob.sdk.files.retrieve, bob.sdk.files.content, bob.sdk.files.delete):
+        for held in (file_id, str(done.output_file_id)):
+            with pytest.raises(openai.NotFoundError):
+                call(held)
+    for act in (bob.sdk.batches.retrieve, bob.sdk.batches.cancel):
+        with pytest.raises(openai.NotFoundError):
+            act(done.id)
+    auth = {"authorization": "Bearer sk-bob"}
+    assert bob.raw("GET", "/_batchops/ledger", headers=auth).json()["executions"] == []
+    assert len(alice.raw("GET", "/_batchops/ledger", headers={"api-key": "sk-alice"}).json()["executions"]) == 1
+
+
+def test_file_of_another_key_is_no_input(alice: Desk, bob: Desk) -> None:
+    failed = bob.wait(bob.create(alice.upload([chat("a")])))
+    assert failed.errors is not None
+    assert [error.param for error in failed.errors.data or []] == ["file_id"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "https://evil.example"}, {"host": "evil.example"}, {"origin": "null"}, {"host": ""}]
+)
+def test_web_page_cannot_call_a_server_on_loopback(tmp_path: Path, headers: dict[str, str]) -> None:
+    with serving(tmp_path) as desk:
+        assert desk.raw("GET", "/v1/files", headers=headers).status_code == 403
+        assert desk.raw("GET", "/v1/files", headers={"origin": "http://localhost:3000"}).status_code == 200
+
+
+def test_options_never_show_their_secrets() -> None:
+    shown = repr(ServerOptions(keys=("sk-1",), upstream_key="sk-2", webhook_secret="whsec_3"))
+    assert not any(secret in shown for secret in ("sk-1", "sk-2", "whsec_3"))
