@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 @click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
 @click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
+@click.option("--webhook", metavar="URL", help="Where to send batch.completed and its kin.")
+@click.option("--webhook-secret", metavar="env:NAME", help="What signs them: base64, as whsec_….")
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
 )
@@ -48,10 +50,15 @@ def command(
     upstream: str | None,
     upstream_concurrency: int,
     seed: int,
+    webhook: str | None,
+    webhook_secret: str | None,
 ) -> ExitCode:
     """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
     from batchops.server.options import ServerOptions  # noqa: PLC0415
 
+    if (webhook is None) != (webhook_secret is None):
+        detail = "--webhook and --webhook-secret come together: a webhook is always signed."
+        raise UsageProblem(error("usage", "Usage error.", detail))
     options = ServerOptions(
         seed=seed,
         answers=answers,
@@ -59,6 +66,8 @@ def command(
         upstream_key=_secret(upstream_key) if upstream_key else None,
         upstream_concurrency=upstream_concurrency,
         keys=tuple(_secret(key) for key in keys),
+        webhook_url=webhook,
+        webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
     )

@@ -1,9 +1,10 @@
 """Settle: decide the fate of a submission whose outcome nobody recorded.
 
 The input file is the fencing token at the provider. A create whose reply was lost may still land; so we look for its
-batch several times over a grace, then delete the input file, look once more, and only then call the batch absent: a
-create that lands later finds no file and fails in validation, unpaid. Safe while a created batch shows up in the
-provider's list sooner than the grace.
+batch several times over a grace, then delete the input file, look over a grace again, and only then call the batch
+absent: a create that lands after the delete finds no file and fails in validation, unpaid; one that landed just before
+it is in the list by the end of the second grace. Safe while a created batch shows up in the provider's list sooner than
+the grace; tests/protocol searches every interleaving.
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def settle_one(run: Run, found: Submission) -> bool:
         assert found.file_id is not None
         provider.delete_file(found.file_id)
         reached("after_delete")
-        batch = find_batch(provider, found)
+        # A create that landed just before the delete is paid, and may be listed only now.
+        batch = _look_over_grace(run, provider, found)
+        if batch is None and run.is_stopping:
+            return False
     reached("before_settle")
     if batch is not None:
         run.store.commit(Created(found.submission_id, batch.id, batch.raw, found.address, adopted=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import Any, NamedTuple
@@ -55,18 +56,19 @@ class Simulated:
         if (make := _ANSWERS.get(url)) is None:
             message = f"The endpoint {url} is not simulated."
             return Reply(404, error_object(message, kind="invalid_request_error", code="not_simulated"))
-        digest = blake2b(b"\0".join((self._seed, url.encode(), orjson.dumps(body))), digest_size=16)
-        rng = Random(digest.digest())  # noqa: S311  nothing secret is drawn
-        context = Context(rng, digest.hexdigest(), self._clock.seconds(), BENDS[bend] if bend else None)
+        digest = blake2b(b"\0".join((self._seed, url.encode(), orjson.dumps(body))), digest_size=16).digest()
+        rng = Random(int.from_bytes(digest[:8]))  # noqa: S311  nothing secret is drawn
+        context = Context(rng, digest.hex(), self._clock.seconds(), BENDS[bend] if bend else None)
         return Reply(200, make(body, context), request_id=f"req_{context.digest}")
 
 
-def is_reasoning_model(model: Any) -> bool:
-    return isinstance(model, str) and _REASONING_MODEL.match(model) is not None
+@lru_cache(maxsize=256)
+def is_reasoning_model(model: str) -> bool:
+    return _REASONING_MODEL.match(model) is not None
 
 
 def _spoken(wanted: Wanted, body: dict[str, Any], context: Context, *, is_brief: bool = False) -> Said:
-    said = say(wanted, context.rng, is_reasoning=is_reasoning_model(body.get("model")), is_brief=is_brief)
+    said = say(wanted, context.rng, is_reasoning=is_reasoning_model(str(body.get("model"))), is_brief=is_brief)
     return context.bend(said) if context.bend else said
 
 
@@ -115,13 +117,12 @@ def _wanted_of_chat(body: dict[str, Any]) -> Wanted:
     chosen = body.get("response_format") or {}
     inner = chosen.get("json_schema") if isinstance(chosen, dict) else None
     shape = {**inner, "type": "json_schema"} if isinstance(inner, dict) else chosen
-    cap = body.get("max_completion_tokens", body.get("max_tokens"))
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
     return Wanted(tools_of(body.get("tools")), body.get("tool_choice"), shape, cap, body.get("reasoning_effort"))
 
 
 def _copies(body: dict[str, Any]) -> int:
-    n = body.get("n") or 1
-    return min(n, 128) if isinstance(n, int) and n > 0 else 1
+    return min(int(body.get("n") or 1), 128)
 
 
 def _responses(body: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -164,10 +165,14 @@ def _responses(body: dict[str, Any], context: Context) -> dict[str, Any]:
         "top_logprobs": body.get("top_logprobs", 0),
         "top_p": body.get("top_p", 1.0),
         "truncation": body.get("truncation", "disabled"),
-        "usage": usage_object(prompt_tokens(body), 0, said.output_tokens, said.reasoning_tokens),
-        "user": body.get("user"),
+        "usage": _with_cache_writes(usage_object(prompt_tokens(body), 0, said.output_tokens, said.reasoning_tokens)),
         "metadata": {**(body.get("metadata") or {}), "batchops": "simulated"},
     }
+
+
+def _with_cache_writes(usage: dict[str, Any]) -> dict[str, Any]:
+    usage["input_tokens_details"]["cache_write_tokens"] = 0
+    return usage
 
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -176,7 +181,7 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 def _output_items(said: Said, body: dict[str, Any], context: Context) -> list[dict[str, Any]]:
     status = "incomplete" if said.finish in _INCOMPLETE else "completed"
     items: list[dict[str, Any]] = []
-    if is_reasoning_model(body.get("model")):
+    if is_reasoning_model(str(body.get("model"))):
         items.append({"id": f"rs_{context.digest}", "type": "reasoning", "summary": []})
     if said.call is not None:
         called = {"id": f"fc_{context.digest}", "type": "function_call", "status": status}
@@ -195,8 +200,7 @@ def _output_items(said: Said, body: dict[str, Any], context: Context) -> list[di
 def _completion(body: dict[str, Any], context: Context) -> dict[str, Any]:
     prompt = body.get("prompt")
     prompts = prompt if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else [prompt]
-    cap = body.get("max_tokens", 16)
-    wanted = Wanted([], None, {}, cap, None)
+    wanted = Wanted([], None, {}, body.get("max_tokens") or 16, None)
     said = [_spoken(wanted, body, context, is_brief=True) for _ in prompts for _ in range(_copies(body))]
     input_tokens, output = prompt_tokens(body), sum(one.output_tokens for one in said)
     return {

@@ -27,7 +27,7 @@ from batchops.server.faults import Faults, LineRule
 from batchops.server.journal import PLACEMENTS, Entry, Journal, copy_lines, read_entries
 from batchops.server.lines import Line, Reply, read_custom_ids, read_lines, result_line, unanswered_line
 from batchops.server.options import ServerOptions
-from batchops.server.store import Batch, File, Store
+from batchops.server.store import Batch, Event, File, Store
 from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
 from batchops.server.wire import TERMINAL, error_object
 
@@ -125,7 +125,7 @@ class Runner:
         answerer: Answerer,
         faults: Faults,
         options: ServerOptions,
-        on_end: Callable[[Batch], None] = lambda batch: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
         self._answerer, self._faults, self._options, self._on_end = answerer, faults, options, on_end
@@ -293,10 +293,10 @@ class Runner:
                 return before
             return replace(before, status="failed", errors=errors, failed_at=self._clock.seconds())
 
-        after = self._store.change_batch(batch.id, failed)
+        after = self._store.change_batch(batch.id, failed, event=self._event(batch, "failed"))
         if after.status == "failed":
             self._blobs.clear(batch.id)
-            self._on_end(after)
+            self._on_end()
             return False
         return True
 
@@ -454,7 +454,9 @@ class Runner:
             return _ended(before, status, journal, output, errors, self._clock.seconds())
 
         files = [file for file in (output, errors) if file is not None]
-        after = self._store.change_batch(batch.id, ended, files=files, executions=journal.times)
+        after = self._store.change_batch(
+            batch.id, ended, files=files, executions=journal.times, event=self._event(batch, status)
+        )
         if after.status != status:  # a cancel came first: look again; these files have no row and are swept
             for file in files:
                 self._blobs.drop(file.id)
@@ -462,8 +464,14 @@ class Runner:
         with self._lock:
             self._live.pop(batch.id, None)
         self._blobs.clear(batch.id)
-        self._on_end(after)
+        self._on_end()
         return False
+
+    def _event(self, batch: Batch, status: str) -> Event | None:
+        if self._options.webhook_url is None:
+            return None
+        now = self._clock.now()
+        return Event(f"evt_{secrets.token_hex(16)}", batch.id, f"batch.{status}", int(now), 0, now)
 
     def _write_file(self, batch: Batch, kind: str, more: Iterator[bytes]) -> File | None:
         """The lines of one kind in an order of their own, or None if there are none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 from typing import Any, NamedTuple
@@ -16,8 +15,7 @@ from batchops.server.tokens import text_tokens
 _REASONING_TOKENS = {"none": 0, "minimal": 0, "low": 16, "medium": 64, "high": 192, "xhigh": 384, "max": 512}
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A text, a tool call or a refusal; `finish` is chat's word for why it ended."""
 
     text: str = ""
@@ -108,19 +106,19 @@ def _capped(said: Said, wanted: Wanted, *, is_reasoning: bool) -> Said:
     """Cut at the cap. Reasoning takes what the answer leaves, so the answer alone decides whether it fits."""
     needed = text_tokens(said.text)
     if wanted.cap is not None and needed > wanted.cap:
-        return replace(said, text=said.text[: 4 * max(wanted.cap, 0)], finish="length")
+        return said._replace(text=said.text[: 4 * int(wanted.cap)], finish="length")
     if not is_reasoning:
         return said
     thought = _REASONING_TOKENS.get(wanted.effort or "medium", 64)
-    return replace(said, reasoning_tokens=thought if wanted.cap is None else min(thought, wanted.cap - needed))
+    return said._replace(reasoning_tokens=thought if wanted.cap is None else min(thought, int(wanted.cap) - needed))
 
 
 BENDS: dict[str, Callable[[Said], Said]] = {
-    "length": lambda said: replace(said, text=said.text[: max(len(said.text) // 2, 1)], finish="length"),
+    "length": lambda said: said._replace(text=said.text[: max(len(said.text) // 2, 1)], finish="length"),
     "refusal": lambda said: Said("I'm sorry, but I can't assist with that request. (simulated)", is_refusal=True),
     "content_filter": lambda said: Said("", finish="content_filter"),
-    "invalid_json": lambda said: replace(said, text=f"Sure! Here you are: {said.text[:-1]}"),
-    "schema_mismatch": lambda said: replace(said, text='{"unexpected":["simulated"]}'),
+    "invalid_json": lambda said: said._replace(text=f"Sure! Here you are: {said.text[:-1]}"),
+    "schema_mismatch": lambda said: said._replace(text='{"unexpected":["simulated"]}'),
     "empty": lambda said: Said("", finish="stop"),
 }
 """How a fault plan spoils an answer that came back with HTTP 200."""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Scope
 
@@ -20,6 +21,9 @@ from batchops.server.listener import Listener
 from batchops.server.options import ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Store
+
+if TYPE_CHECKING:
+    from batchops.server.webhooks import Webhooks
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -42,7 +46,16 @@ class RunningService:
             clock.advance(float(store.fact("clock_offset") or 0))
             blobs, faults = Blobs(data_dir), Faults(rules, seed=options.seed)
             blobs.sweep(store.file_ids(), {batch.id for batch in store.unfinished()})
-            runner = Runner(store=store, blobs=blobs, clock=clock, answerer=answerer, faults=faults, options=options)
+            self._webhooks = _webhooks(store, clock, options)
+            runner = Runner(
+                store=store,
+                blobs=blobs,
+                clock=clock,
+                answerer=answerer,
+                faults=faults,
+                options=options,
+                on_end=self._webhooks.nudge if self._webhooks else lambda: None,
+            )
             opened.pop_all()
         self.url = listener.url
         self._listener, self._runner, self._store = listener, runner, store
@@ -66,7 +79,17 @@ class RunningService:
         """Let answers under way finish, stop batches between two lines, close everything."""
         self._listener.close()
         self._runner.close()
+        if self._webhooks is not None:
+            self._webhooks.close()
         self._store.close()
+
+
+def _webhooks(store: Store, clock: Clock, options: ServerOptions) -> Webhooks | None:
+    if options.webhook_url is None:
+        return None
+    from batchops.server.webhooks import Webhooks  # noqa: PLC0415  few servers send any
+
+    return Webhooks(store, clock, url=options.webhook_url, secret=options.webhook_secret or "")
 
 
 def _headers(options: ServerOptions) -> list[tuple[str, str]]:

@@ -34,6 +34,11 @@ CREATE TABLE IF NOT EXISTS executions (
     batch_id TEXT NOT NULL, owner TEXT NOT NULL, custom_id TEXT NOT NULL, times INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS executions_by_batch ON executions (batch_id);
+CREATE TABLE IF NOT EXISTS events (
+    id TEXT PRIMARY KEY, batch_id TEXT NOT NULL, type TEXT NOT NULL, created_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, due_at REAL
+);
+CREATE INDEX IF NOT EXISTS events_due ON events (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """
 _UNFINISHED = "status IN ('validating', 'in_progress', 'finalizing', 'cancelling')"
@@ -86,6 +91,18 @@ class Batch:
     enqueued_tokens: int = 0
     fate: dict[str, Any] | None = None
     """What a fault plan has decided for this batch when it was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The news that a batch has ended; `due_at` is when it is sent next."""
+
+    id: str
+    batch_id: str
+    type: str
+    created_at: int
+    attempts: int
+    due_at: float
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -237,8 +254,9 @@ class Store:
         *,
         files: Sequence[File] = (),
         executions: Mapping[str, int] | None = None,
+        event: Event | None = None,
     ) -> Batch:
-        """Read, change and write in one transaction, with the files and executions that come with the change."""
+        """Read, change and write in one transaction, with all that comes with the change."""
         with self._writing() as connection:
             before = _locked_batch(connection, batch_id)
             after = change(before)
@@ -247,6 +265,8 @@ class Store:
             for file in files:
                 _insert_file(connection, file)
             _insert_executions(connection, after, (executions or {}).items())
+            if event is not None:
+                _insert_event(connection, event)
             _replace_batch(connection, after)
             return after
 
@@ -274,6 +294,19 @@ class Store:
             sql = "SELECT batch_id, custom_id, times FROM executions WHERE owner = ? AND batch_id = ?"
             yield from self._read(sql, owner, batch_id)
 
+    def next_event(self) -> Event | None:
+        """The event that is due first, if any is still to be sent."""
+        rows = self._read(
+            "SELECT id, batch_id, type, created_at, attempts, due_at FROM events WHERE due_at IS NOT NULL "
+            "ORDER BY due_at LIMIT 1"
+        )
+        return Event(*rows[0]) if rows else None
+
+    def settle_event(self, event_id: str, *, attempts: int, due_at: float | None) -> None:
+        """Note a delivery; None: the event is not sent again."""
+        with self._writing() as connection:
+            connection.execute("UPDATE events SET attempts = ?, due_at = ? WHERE id = ?", (attempts, due_at, event_id))
+
     def fact(self, name: str) -> Any:
         rows = self._read("SELECT value FROM facts WHERE name = ?", name)
         return orjson.loads(rows[0][0]) if rows else None
@@ -298,6 +331,11 @@ def _insert_executions(connection: sqlite3.Connection, batch: Batch, executions:
         "INSERT INTO executions VALUES (?, ?, ?, ?)",
         ((batch.id, batch.owner, custom_id, times) for custom_id, times in executions),
     )
+
+
+def _insert_event(connection: sqlite3.Connection, event: Event) -> None:
+    values = (event.id, event.batch_id, event.type, event.created_at, event.attempts, event.due_at)
+    connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
 def _locked_batch(connection: sqlite3.Connection, batch_id: str) -> Batch:

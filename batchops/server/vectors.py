@@ -29,6 +29,9 @@ _CATEGORIES = (
     "violence",
     "violence/graphic",
 )
+_SEEN_IN_IMAGES = frozenset(
+    {"self-harm", "self-harm/intent", "self-harm/instructions", "sexual", "violence", "violence/graphic"}
+)
 
 
 def inputs_of(given: Any) -> list[Any]:
@@ -48,8 +51,8 @@ def unit_vector(content: Any, dimensions: int) -> list[float]:
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     model = body["model"]
     wanted = body.get("dimensions")
-    dimensions = wanted if isinstance(wanted, int) and wanted > 0 else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
-    vectors = [unit_vector(content, min(dimensions, 16384)) for content in inputs_of(body.get("input"))]
+    dimensions = int(wanted) if wanted else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
+    vectors = [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))]
     is_packed = body.get("encoding_format") == "base64"
     tokens = prompt_tokens(body)
     return {
@@ -86,10 +89,11 @@ def _moderated(content: Any) -> dict[str, Any]:
         for index, name in enumerate(_CATEGORIES)
     }
     kinds = {part.get("type") for part in content if isinstance(part, dict)} if isinstance(content, list) else {"text"}
-    applied = ["image" if kind == "image_url" else "text" for kind in sorted(map(str, kinds))] or ["text"]
+    seen = ["image" if kind == "image_url" else "text" for kind in sorted(map(str, kinds))] or ["text"]
+    read = [kind for kind in seen if kind == "text"]
     return {
         "flagged": False,
         "categories": dict.fromkeys(_CATEGORIES, False),
         "category_scores": scores,
-        "category_applied_input_types": dict.fromkeys(_CATEGORIES, applied),
+        "category_applied_input_types": {name: seen if name in _SEEN_IN_IMAGES else read for name in _CATEGORIES},
     }

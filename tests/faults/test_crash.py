@@ -6,7 +6,7 @@ import pytest
 from crash import steps
 from yard import Yard, job
 
-pytest_plugins = ("fixtures",)
+pytest_plugins = ("yard_fixtures",)
 
 ROWS = 5
 EVENTFUL = (

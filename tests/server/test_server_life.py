@@ -308,6 +308,7 @@ def test_address_in_use_is_refused(tmp_path: Path) -> None:
         (["--key", "sk-secret"], 64, "Literal secret."),
         (["--key", "env:NOT_SET"], 64, "Environment variable not set."),
         (["--enqueued-tokens", "gpt=many"], 64, "Usage error."),
+        (["--webhook", "http://127.0.0.1:9/"], 64, "Usage error."),
     ],
 )
 def test_wrong_flag_is_refused_before_anything_is_served(
