@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from batchops.cli.main import module_of
 from batchops.spec.yaml import parse
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +83,7 @@ def _shows(output: str, code: str) -> bool:
 
 
 def _is_built(verb: str) -> bool:
-    return importlib.util.find_spec(f"batchops.cli.{verb}") is not None
+    return importlib.util.find_spec(f"batchops.cli.{module_of(verb)}") is not None
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.yaml")), ids=lambda path: path.stem)

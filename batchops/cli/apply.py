@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchops.cli.converging import allowances_of, choosing_options, conclude, scope_of, stoppable
+from batchops.cli.converging import allowances_of, choosing_options, conclude, printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 from batchops.diagnostics import UsageProblem, error
 
 if TYPE_CHECKING:
     from batchops.cli.signals import Stopping
     from batchops.plan.model import Plan
+    from batchops.views.progress import Printer
 
 
 @click.command("apply")
@@ -59,13 +60,15 @@ def command(
     from batchops.engine.saved import read_saved  # noqa: PLC0415
 
     with stoppable(invocation) as (stop, stopping), open_project(invocation.root, invocation.loaded) as project:
+        printer = printer_of(invocation)
         return conclude(
             invocation,
-            lambda emit: apply(
+            printer,
+            lambda: apply(
                 project,
                 scope_of(invocation, limit, replace),
-                approve=_approval(invocation, stopping, auto_approve=auto_approve or planfile is not None),
-                emit=emit,
+                approve=_approval(invocation, printer, stopping, auto_approve=auto_approve or planfile is not None),
+                emit=printer,
                 stop=stop,
                 wait=wait,
                 timeout=timeout,
@@ -93,10 +96,13 @@ def _check(
         raise UsageProblem(error("no_terminal", "No terminal.", detail, fixes=["batchops apply --auto-approve"]))
 
 
-def _approval(invocation: Invocation, stopping: Stopping, *, auto_approve: bool) -> Callable[[Plan], bool]:
+def _approval(
+    invocation: Invocation, printer: Printer, stopping: Stopping, *, auto_approve: bool
+) -> Callable[[Plan], bool]:
     """Show the plan, and ask unless told not to. A plan without changes needs no answer."""
 
     def approve(plan: Plan) -> bool:
+        printer.close()
         if not plan.has_changes:
             return True
         if not invocation.json:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchops.engine.converge import ApplyResult
     from batchops.engine.operations import Allowances
     from batchops.engine.scope import Scope
-    from batchops.plan.events import Event, StopFlag
+    from batchops.plan.events import StopFlag
     from batchops.views.progress import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,16 +101,15 @@ def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tu
         yield stop, stopping
 
 
-def conclude(invocation: Invocation, work: Callable[[Callable[[Event], None]], ApplyResult], stop: StopFlag) -> int:
-    """Run `work` with a printer of its events, print what it did, and return the exit code it earned.
+def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyResult], stop: StopFlag) -> int:
+    """Run `work`, print what it did, and return the exit code it earned.
 
     With --json an expected failure ends the lines like any other run: a diagnostic, then `apply_complete`.
     """
     from batchops.views.outcome import render_outcome  # noqa: PLC0415
 
-    printer = printer_of(invocation)
     try:
-        result = work(printer)
+        result = work()
     except BatchopsError as problem:
         if not invocation.json:
             raise

@@ -9,9 +9,10 @@ from __future__ import annotations
 import errno
 import importlib
 import itertools
+import keyword
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -37,15 +38,30 @@ VERBS = {
     "query": "DuckDB SQL over results and state.",
     "explain": "The life of a job or of one row.",
     "render": "The exact request bodies.",
+    "import": "Adopt batches made elsewhere as paid answers.",
     "state": "Look into the state and repair it.",
     "unlock": "Break a lease whose holder is gone.",
     "serve": "The embedded Files+Batches API.",
     "schema": "The JSON Schema of a job, for editors.",
     "doctor": "Versions, settings and where each came from, state integrity.",
 }
-"""Every verb and its one line; the code of verb `x` is `batchops.cli.x:command`, loaded when it is used."""
+"""Every verb and its one line; the code of verb `x` is `batchops.cli.x:command`, loaded when it is used.
+
+A verb that is a word of Python has an underscore behind its module's name: `import` is `import_`.
+"""
 
 _COMPLETE = "_BATCHOPS_COMPLETE"
+
+
+def module_of(verb: str) -> str:
+    """The module of a verb, below `batchops.cli`."""
+    return f"{verb}_" if keyword.iskeyword(verb) else verb
+
+
+def unknown_verb(word: str, verbs: Iterable[str], program: str) -> UsageProblem:
+    """What to say for a verb that is not there."""
+    detail = f'"{word}" is not a verb.{did_you_mean(word, verbs)} `{program} --help` lists them.'
+    return UsageProblem(error("unknown_verb", "Unknown verb.", detail))
 
 
 class LazyGroup(click.Group):
@@ -57,15 +73,14 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"batchops.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"batchops.cli.{module_of(cmd_name)}").command
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            detail = f'"{args[0]}" is not a verb.{did_you_mean(args[0], VERBS)} `batchops --help` lists them.'
-            raise UsageProblem(error("unknown_verb", "Unknown verb.", detail))
+            raise unknown_verb(args[0], VERBS, "batchops")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from batchops.cli.converging import conclude, scope_of, stoppable
+from batchops.cli.converging import conclude, printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 
 CONDITIONS = ("fetched",)
@@ -37,12 +37,14 @@ def command(
     from batchops.engine.project import open_project  # noqa: PLC0415
 
     with stoppable(invocation) as (stop, _), open_project(invocation.root, invocation.loaded) as project:
+        printer = printer_of(invocation)
         return conclude(
             invocation,
-            lambda emit: wait_for(
+            printer,
+            lambda: wait_for(
                 project,
                 scope_of(invocation, None, ()),
-                emit=emit,
+                emit=printer,
                 stop=stop,
                 timeout=timeout,
                 lock_timeout=lock_timeout or timedelta(0),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from batchops.diagnostics import BatchopsError, error
 from batchops.engine.gather import new_work_folder
@@ -23,7 +24,7 @@ from batchops.plan.diff import ledger_digest
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 from batchops.request.digest import canonical, digest
 from batchops.spec.job import Job
-from batchops.store.changes import Adopt, AdoptedLine, JobRecord, PhaseConflict, RecordPlan
+from batchops.store.changes import Adopt, AdoptedLine, Created, JobRecord, RecordPlan, RequestState
 from batchops.store.store import StateStore
 
 ORPHANS_SINCE = timedelta(days=30)
@@ -73,11 +74,41 @@ def refuse_orphans(project: Project, provider: Provider) -> None:
         )
 
 
-def adopt_batch(project: Project, store: StateStore, job: Job, batch_id: str, record: JobRecord) -> int:
-    """Take over one batch for `job`; returns how many requests it holds. Fetch it afterwards like any other."""
+def adopt_batch(
+    project: Project, store: StateStore, job: Job, batch_id: str, record: Callable[[], JobRecord | None]
+) -> int:
+    """Take over one batch for `job`; returns how many requests it holds. Fetch it afterwards like any other.
+
+    `record` makes the record of a job that was never applied, once it is sure that there is something to adopt. A
+    batch of a submission of ours whose fate was not known is that submission's.
+    """
     provider = project.provider(job.provider)
+    batch = _retrieve(provider, batch_id, job)
+    rows = store.rows("SELECT count(*) AS known FROM state.submissions WHERE batch_id = ?", [batch_id])
+    if rows[0]["known"]:
+        raise BatchopsError(error("batch_known", "The batch is on record already.", f"{batch_id}: nothing to import."))
+    if (unsettled := _unsettled_submission(store, batch)) is not None:
+        store.commit(Created(unsettled["submission_id"], batch.id, batch.raw, unsettled["address"], adopted=True))
+        return int(unsettled["n"])
+    lines = _adopted_lines(project, provider, batch, job)
+    if not lines:
+        raise BatchopsError(
+            error(
+                "nothing_to_adopt",
+                "The batch asks nothing that this job could use.",
+                f"No line of the input file of {batch_id} is a request to {job.spec.endpoint}.",
+                address=job.address,
+            )
+        )
+    if (new := record()) is not None:
+        store.commit(RecordPlan((new,), plan_id=f"import {batch_id}"))
+    store.commit(_adoption(project, store, job, batch, lines))
+    return len(lines)
+
+
+def _retrieve(provider: Provider, batch_id: str, job: Job) -> RemoteBatch:
     try:
-        batch = provider.retrieve(batch_id)
+        return provider.retrieve(batch_id)
     except Missing as problem:
         raise BatchopsError(
             error(
@@ -87,10 +118,21 @@ def adopt_batch(project: Project, store: StateStore, job: Job, batch_id: str, re
                 address=job.address,
             )
         ) from problem
-    lines = _adopted_lines(project, provider, batch, job)
-    store.commit(RecordPlan((record,), plan_id=f"import {batch_id}"))
+
+
+def _unsettled_submission(store: StateStore, batch: RemoteBatch) -> dict[str, Any] | None:
+    """The submission that made this batch and did not hear of it, if there is one."""
+    found = store.rows(
+        """SELECT s.submission_id, s.n, j.address FROM state.submissions s JOIN state.jobs j USING (job_id)
+           WHERE s.phase IN ('creating', 'revoking') AND (s.token::VARCHAR = ? OR s.file_id = ?)""",
+        [batch.metadata.get("batchops_submission"), batch.input_file_id],
+    )
+    return found[0] if found else None
+
+
+def _adoption(project: Project, store: StateStore, job: Job, batch: RemoteBatch, lines: Sequence[AdoptedLine]) -> Adopt:
     rows = store.rows("SELECT coalesce(max(submission_id), 0) + 1 AS next FROM state.submissions")
-    change = Adopt(
+    return Adopt(
         submission_id=rows[0]["next"],
         token=_token(batch),
         address=job.address,
@@ -110,13 +152,6 @@ def adopt_batch(project: Project, store: StateStore, job: Job, batch_id: str, re
         },
         lines=lines,
     )
-    try:
-        store.commit(change)
-    except PhaseConflict as problem:
-        raise BatchopsError(
-            error("batch_known", "The batch is on record already.", f"{batch_id}: nothing to import.")
-        ) from problem
-    return len(lines)
 
 
 def _token(batch: RemoteBatch) -> uuid.UUID:
@@ -131,15 +166,30 @@ def _adopted_lines(project: Project, provider: Provider, batch: RemoteBatch, job
     try:
         path = folder / "input.jsonl"
         _download_input(provider, batch, path, job)
-        taken = {
-            (row["digest"], row["round"])
-            for row in project.reader.rows(
-                "SELECT digest::VARCHAR AS digest, round FROM state.requests WHERE state = 2"
-            )
-        }
-        return [found for _, line in read_lines(path) if line and (found := _adopted_line(project, job, line, taken))]
+        places = _Places(project)
+        return [found for _, line in read_lines(path) if line and (found := _adopted_line(project, job, line, places))]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Places:
+    """Where in the ledger a foreign request may stand: never where one is answered, in flight or given up."""
+
+    def __init__(self, project: Project) -> None:
+        rows = project.reader.rows(
+            "SELECT digest::VARCHAR AS digest, round, state, attempts + free_attempts AS tries FROM state.requests"
+        )
+        self._known = {(row["digest"], row["round"]): (row["state"], row["tries"]) for row in rows}
+
+    def take(self, digest: UUID) -> tuple[int, int]:
+        """The round and attempt for one more request of this digest, which nobody else gets."""
+        round_ = 0
+        while True:
+            state, tries = self._known.get((str(digest), round_), (RequestState.PENDING, 0))
+            if state in {RequestState.PENDING, RequestState.WAITING}:
+                self._known[str(digest), round_] = (RequestState.IN_FLIGHT, tries + 1)
+                return round_, tries + 1
+            round_ += 1
 
 
 def _download_input(provider: Provider, batch: RemoteBatch, path: Path, job: Job) -> None:
@@ -156,9 +206,7 @@ def _download_input(provider: Provider, batch: RemoteBatch, path: Path, job: Job
         ) from problem
 
 
-def _adopted_line(
-    project: Project, job: Job, line: Mapping[str, Any], answered: set[tuple[str, int]]
-) -> AdoptedLine | None:
+def _adopted_line(project: Project, job: Job, line: Mapping[str, Any], places: _Places) -> AdoptedLine | None:
     """The request of one input line; None when the line asks another endpoint, or has no body."""
     identifier, body = line.get("custom_id"), line.get("body")
     ours = parse_custom_id(identifier) if isinstance(identifier, str) else None
@@ -168,7 +216,4 @@ def _adopted_line(
         return None
     raw = digest(job.spec.endpoint, str(body.get("model", "")), canonical(body))
     found = ledger_digest(raw, key="", is_simulated=project.is_simulated(job.provider), salt=None)
-    round_ = 0
-    while (str(found), round_) in answered:
-        round_ += 1
-    return AdoptedLine(found, round_, 1, custom_id=identifier)
+    return AdoptedLine(found, *places.take(found), custom_id=identifier)

@@ -360,7 +360,8 @@ def _write_answers(run: Run, con: duckdb.DuckDBPyConnection, lines: int) -> Answ
     folder.mkdir(exist_ok=True)
     rows = run.store.rows("SELECT coalesce(max(file_no), 0) + 1 AS next FROM state.answer_files")
     number = int(rows[0]["next"])
-    final = folder / f"{number:06d}.parquet"
+    while (final := folder / f"{number:06d}.parquet").exists():  # of a state that was pushed over, or of a kill
+        number += 1
     draft = final.with_suffix(".parquet.new")
     con.execute(f"COPY (FROM answers ORDER BY line) TO {sql_text(str(draft))} (FORMAT parquet, COMPRESSION zstd)")
     with draft.open("rb") as file:

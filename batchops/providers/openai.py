@@ -312,6 +312,7 @@ def _profile(settings: ProviderSettings) -> Profile:
         usual,
         max_requests=settings.max_requests or usual.max_requests,
         max_bytes=settings.max_bytes or usual.max_bytes,
+        max_batches_per_hour=settings.max_batches_per_hour or usual.max_batches_per_hour,
     )
 
 

@@ -19,8 +19,9 @@ MAX_TEXT: Final = 8_000_000
 MAX_WORK: Final = 48_000_000
 """Characters made while rendering one row, all values together; a step counts as STEP of them."""
 
-STEP: Final = 64
-MAX_ELEMENTS: Final = 200_000
+STEP: Final = 128
+MAX_ELEMENTS: Final = 100_000
+_ELEMENT: Final = 64
 MAX_BITS: Final = 8_192
 MAX_SECONDS: Final = 10.0
 
@@ -107,7 +108,7 @@ def size_of(value: Any) -> int:
     stack: list[Any] = [value]
     while stack:
         part = stack.pop()
-        size += len(part) + 16 if isinstance(part, str) and not is_null(part) else 16
+        size += len(part) + _ELEMENT if isinstance(part, str) and not is_null(part) else _ELEMENT
         limit(size)
         if isinstance(part, Mapping):
             stack.extend(part)
@@ -136,10 +137,10 @@ def check_power(left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
         _limit_bits(left.bit_length() * max(right, 0))
     elif isinstance(left, Decimal) and isinstance(right, (int, Decimal)):
-        _limit_bits(float(abs(right)))
+        _limit_bits(abs(Decimal(right)))
 
 
-def _limit_bits(bits: float) -> None:
+def _limit_bits(bits: float | Decimal) -> None:
     if bits > MAX_BITS:
         raise TemplateTooLarge("it makes a number of thousands of digits")
 

@@ -12,9 +12,10 @@ import duckdb
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error, warning
 from batchops.request.fence import Unsteady, connect_fenced, unsteady_parts
-from batchops.request.place import query_place, template_place
+from batchops.request.place import QUERY, place_in
 from batchops.request.source import bound_columns, checked_query, column_problems
-from batchops.request.template import CompiledRequest, Text, compile_request
+from batchops.request.template import CompiledRequest, compile_request
+from batchops.request.text import Text
 from batchops.spec.job import Job
 
 
@@ -53,18 +54,18 @@ def unknown_columns(request: CompiledRequest, columns: Iterable[str]) -> Iterato
 
 
 def _unknown_column(job: Job, text: Text, name: str, known: list[str]) -> Diagnostic:
-    place = template_place(job, text.slot.path, text.slot.text, text.line_of(name))
+    place = place_in(job, text.slot.path, *text.find(name), len(name))
     listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
     detail = f'The query has no column "{name}"{place.words}.{did_you_mean(name, known)} It has: {listed}.'
-    return error("unknown_column", "Unknown column.", detail, address=job.address, location=place.location)
+    return place.put(error("unknown_column", "Unknown column.", detail), job.address)
 
 
 def unsteady_problems(job: Job) -> Iterator[Diagnostic]:
     """A warning for each part of the query that may give other rows the next time."""
     for part in unsteady_parts(job.query):
         before = job.query[: part.offset]
-        place = query_place(job, before.count("\n") + 1, part.offset - (before.rfind("\n") + 1) + 1)
-        yield _unsteady(part, place.words).at(place.location)
+        place = place_in(job, QUERY, before.count("\n") + 1, part.offset - before.rfind("\n"), len(part.word))
+        yield place.put(_unsteady(part, place.words), job.address)
 
 
 def _unsteady(part: Unsteady, words: str) -> Diagnostic:

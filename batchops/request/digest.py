@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from typing import Final
 
 from batchops.request.values import canonical_json, literal
@@ -16,7 +17,7 @@ DIGEST_VERSION: Final = 1
 
 
 def canonical(body: object) -> bytes:
-    """The one text of a body: JSON as orjson writes it, key order kept."""
+    """The one text of a body; see `values.canonical_json`."""
     return canonical_json(body)
 
 
@@ -28,6 +29,18 @@ def frame(url: str, model: str) -> str:
 def digest(url: str, model: str, canonical_body: bytes) -> uuid.UUID:
     """The digest of a request: url, model and canonical body."""
     return _first_half(hashlib.sha256(frame(url, model).encode() + canonical_body))
+
+
+def hasher(url: str, model: str) -> Callable[[bytes], str]:
+    """`digest` for many bodies of one url and model, as 32 hexadecimal digits."""
+    framed = hashlib.sha256(frame(url, model).encode())
+
+    def hashed(canonical_body: bytes) -> str:
+        each = framed.copy()
+        each.update(canonical_body)
+        return each.hexdigest()[:32]
+
+    return hashed
 
 
 def digest_sql(url: str, model: str, body: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from batchops.diagnostics import BatchopsError, Diagnostic, error
 from batchops.request.endpoints import Slot
-from batchops.request.place import template_place
-from batchops.request.template import RowFailed
+from batchops.request.place import place_in
+from batchops.request.text import RowFailed
 from batchops.spec.job import Job
 
 _EXAMPLES = 3
@@ -45,9 +45,9 @@ class Failures:
 
     def _diagnostics(self) -> Iterator[Diagnostic]:
         for (_, line, code, reason), group in sorted(self._groups.items(), key=lambda item: item[0]):
-            place = template_place(self._job, group.slot.path, group.slot.text, line)
+            place = place_in(self._job, group.slot.path, line)
             detail = f"{_sentence(reason)}{place.words}. {self._rows(group)}{_ADVICE.get(code, '')}"
-            yield _MAKERS[code](detail).at(place.location)
+            yield place.put(_MAKERS[code](detail), self._job.address)
 
     def _rows(self, group: _Group) -> str:
         many = "1 row" if group.count == 1 else f"{group.count} rows"

@@ -1,54 +1,53 @@
-"""Where in the user's files a line of a template or a query is written."""
+"""Where in the user's files a line of a template or a query is written, and the line itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path as FilePath
 
-from batchops.diagnostics import Location, Position
+from batchops.diagnostics import Diagnostic, Location, Position
 from batchops.request.endpoints import Path
-from batchops.spec.job import FileText, Job
+from batchops.spec.job import Job
+
+QUERY: Path = ("source", "query")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A location, and words for what it cannot say: ` (line 3 of the query)` where only the block's place is known."""
+    """A location with its source line, and words for what it cannot say: ` (line 3)` where only the block is known."""
 
     location: Location | None
+    snippet: str | None = None
     words: str = ""
 
-
-def query_place(job: Job, line: int, column: int) -> Place:
-    """The place of a line and column (1-based) of the source query."""
-    if job.spec.source.file is not None:
-        return Place(Location(job.spec.source.file, Position(line, column)))
-    return _within(job.location("source", "query"), job.query, line, column, "query")
+    def put(self, found: Diagnostic, address: str) -> Diagnostic:
+        """The diagnostic at this place."""
+        return replace(found, address=address, location=self.location, snippet=self.snippet)
 
 
-def template_place(job: Job, path: Path, text: str, line: int) -> Place:
-    """The place of a line (1-based) of the template at `path`."""
-    if (file := template_file(job, path)) is not None:
-        return Place(Location(file, Position(line, 1)))
-    return _within(job.location(*path), text, line, 1, "template")
+def place_in(job: Job, path: Path, line: int = 1, column: int = 1, length: int = 0) -> Place:
+    """The place of `length` characters at line and column (1-based) of the text at `path` of the job's spec."""
+    location = job.text_location(path, line, column)
+    if path in job.texts and location is not None:
+        end = Position(location.start.line, location.start.column + length) if length else None
+        location = replace(location, end=end)
+        return Place(location, _source_line(location))
+    words = f" (line {line})" if line > 1 else ""
+    return Place(location, _source_line(location) if location else None, words)
 
 
-def template_file(job: Job, path: Path) -> str | None:
-    """The file that the template at `path` was read from, or None."""
-    written = job.spec.template
-    if isinstance(written, tuple) and len(path) > 1 and isinstance(path[1], int):
-        content = written[path[1]].content
-        return content.file if isinstance(content, FileText) else None
-    return written.file if isinstance(written, FileText) else None
+def place_of(job: Job, path: Path) -> Place:
+    """The place of a value of the spec."""
+    location = job.location(*path)
+    return Place(location, _source_line(location) if location else None)
 
 
-def _within(location: Location | None, text: str, line: int, column: int, noun: str) -> Place:
-    if location is None or text.rstrip("\n").count("\n") == 0:
-        return Place(location)
-    if location.end is not None and _is_literal_block(location, text):
-        return Place(Location(location.filename, Position(location.start.line + line, 1)))
-    return Place(location, f" (line {line} of the {noun})")
-
-
-def _is_literal_block(location: Location, text: str) -> bool:
-    # A literal block has one line more than its text: that of the `|`.
-    assert location.end is not None
-    return location.end.line - location.start.line == text.rstrip("\n").count("\n") + 2
+def _source_line(location: Location) -> str | None:
+    """The line of the file. Files are named relative to the root, which is the working directory."""
+    try:
+        with FilePath(location.filename).open(encoding="utf-8") as file:
+            lines = list(islice(file, location.start.line - 1, location.start.line))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return lines[0].rstrip("\n") if lines else None

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import duckdb
 
-from batchops.request.digest import digest
+from batchops.request.digest import hasher
 from batchops.request.failures import Failures
 from batchops.request.source import KEY, SourceTable
-from batchops.request.template import CompiledRequest, RowFailed
+from batchops.request.template import CompiledRequest
+from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
 
 FINGERPRINT_VERSION: Final = 1
@@ -38,10 +39,19 @@ def fingerprint(con: duckdb.DuckDBPyConnection, table: SourceTable, request: Com
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
     version = FINGERPRINT_VERSION << 120
-    con.execute(
-        f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
-        f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT) AS fingerprint FROM {table.name}"
-    )
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
+            f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT) AS fingerprint FROM {table.name}"
+        )
+
+
+def utc_cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another connection to the same database, where the text of a TIMESTAMPTZ is its text in UTC."""
+    cursor = con.cursor()
+    if cursor.execute("SELECT current_setting('TimeZone')").fetchone() != ("UTC",):
+        cursor.execute("SET TimeZone = 'UTC'")
+    return cursor
 
 
 def _constants(request: CompiledRequest, used: list[tuple[str, str]]) -> Iterator[str]:
@@ -79,7 +89,7 @@ def render_rows(
 
     Rows that fail are left out; BatchopsError for them all comes after the last batch.
     """
-    url, model = request.url, request.model
+    digest_of = hasher(request.url, request.model)
     failures = Failures(request.job)
     for rows in _fetched(con, table, request, keys, batch_rows):
         batch = []
@@ -89,7 +99,7 @@ def render_rows(
             except RowFailed as problem:
                 failures.add(key, problem)
             else:
-                batch.append(Rendered(key, digest(url, model, body), body))
+                batch.append(Rendered(key, uuid.UUID(digest_of(body)), body))
         if batch:
             yield batch
     failures.raise_any()
@@ -121,7 +131,7 @@ def digest_rows(
 def _digested(
     rows: list[tuple[str, dict[str, Any]]], request: CompiledRequest, failures: Failures
 ) -> Iterator[tuple[str, str, int, int]]:
-    url, model = request.url, request.model
+    digest_of = hasher(request.url, request.model)
     for key, row in rows:
         try:
             texts = request.rendered(row)
@@ -129,7 +139,7 @@ def _digested(
         except RowFailed as problem:
             failures.add(key, problem)
         else:
-            yield key, str(digest(url, model, body)), len(body), request.input_tokens(texts)
+            yield key, digest_of(body), len(body), request.input_tokens(texts)
 
 
 def _insert(con: duckdb.DuckDBPyConnection, into: str, rows: list[tuple[str, str, int, int]], inputs: int) -> None:
@@ -149,7 +159,7 @@ def _fetched(
     used = [name for name in table.columns if name in request.columns]
     fetched = ", ".join([KEY, *(f"{column_sql(name, table.columns[name])} AS {quoted(name)}" for name in used)])
     wanted = "" if keys is None else f" SEMI JOIN {keys} AS wanted ON {table.name}.{KEY} = wanted.key"
-    with con.cursor() as cursor:
+    with utc_cursor(con) as cursor:
         cursor.execute(f"SELECT {fetched} FROM {table.name}{wanted}")
         while rows := cursor.fetchmany(batch_rows):
             yield [(key, dict(zip(used, values, strict=True))) for key, *values in rows]

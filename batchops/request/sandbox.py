@@ -178,7 +178,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
     @pass_context  # keeps Jinja2 from evaluating constants while it compiles
     def _printed(self, context: Context, value: Any) -> Any:
-        return self.text(value)
+        return value if type(value) in _PRINTED else self.text(value)
 
     def text(self, value: Any) -> Any:
         """What `{{ value }}` prints; lists and mappings print as JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import duckdb
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
 from batchops.request.fence import NotSelect, connect_fenced, single_select, wrapped
-from batchops.request.place import query_place
+from batchops.request.place import QUERY, Place, place_in, place_of
 from batchops.request.sqlvalues import json_text
 from batchops.request.values import quoted
 from batchops.spec.job import Job
@@ -87,9 +87,8 @@ def checked_query(con: duckdb.DuckDBPyConnection, job: Job) -> str:
         return single_select(con, job.query)
     except NotSelect as problem:
         detail = f"A source query is exactly one SELECT. {problem}"
-        raise BatchopsError(
-            error("query_not_select", "Not a single SELECT.", detail, address=job.address, location=_written(job))
-        ) from None
+        found = error("query_not_select", "Not a single SELECT.", detail)
+        raise BatchopsError(place_in(job, QUERY).put(found, job.address)) from None
     except duckdb.Error as problem:
         raise BatchopsError(query_problem(job, problem, lines_before=0)) from None
 
@@ -105,21 +104,21 @@ def bound_columns(con: duckdb.DuckDBPyConnection, job: Job, select: str) -> dict
 
 def column_problems(job: Job, columns: dict[str, str]) -> list[Diagnostic]:
     """What is wrong with the query's columns: a key that is not there, a name that is ours."""
-    source = job.location("source", "query") or job.location("source", "file")
     problems = []
     if KEY in map(str.lower, columns):
-        problems.append(error("reserved_column", "Reserved column.", f'The query has a column "{KEY}"; rename it.',
-                              address=job.address, location=source))  # fmt: skip
+        found = error("reserved_column", "Reserved column.", f'The query has a column "{KEY}"; rename it.')
+        problems.append(place_in(job, QUERY).put(found, job.address))
     for number, key in enumerate(job.spec.source.key):
         if key not in columns:
-            detail = f'The query has no column "{key}".{did_you_mean(key, columns)}'
-            place = job.location("source", "key", number)
-            problems.append(error("key_missing", "Unknown key column.", detail, address=job.address, location=place))
+            listed = ", ".join(list(columns)[:20]) + (", …" if len(columns) > 20 else "")
+            detail = f'The query has no column "{key}".{did_you_mean(key, columns)} It has: {listed}.'
+            found = error("key_missing", "Unknown key column.", detail)
+            problems.append(_key_place(job, number).put(found, job.address))
     return problems
 
 
-def _written(job: Job) -> Any:
-    return query_place(job, 1, 1).location
+def _key_place(job: Job, number: int) -> Place:
+    return place_of(job, ("source", "key", number))
 
 
 # --- running it
@@ -157,8 +156,7 @@ def _null_keys(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> list[Diag
         if count:
             shown = _beside_null(con, job, name, key)
             detail = f'"{key}" is NULL in {_rows(count)}{shown}. Every row needs a key: filter such rows in the query.'
-            place = job.location("source", "key", number)
-            problems.append(error("key_null", "NULL key.", detail, address=job.address, location=place))
+            problems.append(_key_place(job, number).put(error("key_null", "NULL key.", detail), job.address))
     return problems
 
 
@@ -187,8 +185,7 @@ def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> list
     shown = "" if set(source.key) & set(source.sensitive) else f": {examples}"
     values = "1 value" if total == 1 else f"{total} values"
     detail = f"Each key names one row, but {values} of {' + '.join(source.key)} stand in several{shown}."
-    place = job.location("source", "key")
-    return [error("key_duplicate", "Duplicate key.", detail, address=job.address, location=place)]
+    return [place_of(job, ("source", "key")).put(error("key_duplicate", "Duplicate key.", detail), job.address)]
 
 
 def _rows(count: int) -> str:
@@ -198,21 +195,30 @@ def _rows(count: int) -> str:
 # --- what DuckDB says, in our words
 
 
-_MENTIONED = re.compile(r"\n+LINE (\d+): (.*)\n( *)\^")
+_MENTIONED = re.compile(r"\n+LINE (\d+): (.*)\n( *)(\^+)")
 _UNBOUND = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
 
 
 def query_problem(job: Job, problem: duckdb.Error, *, lines_before: int) -> Diagnostic:
     """DuckDB's error as a diagnostic at its line and column. `lines_before`: how many lines stood before the query."""
     text = str(problem)
-    line, column = 1, 1
+    place = place_in(job, QUERY)
     if mentioned := _MENTIONED.search(text):
-        prefix = len(f"LINE {mentioned[1]}: ")
         line = max(int(mentioned[1]) - lines_before, 1)
-        column = 1 if mentioned[2].startswith("...") else max(len(mentioned[3]) - prefix + 1, 1)
+        place = place_in(job, QUERY, line, *_columns(job.query, line, mentioned))
         text = text[: mentioned.start()]
-    place = query_place(job, line, column)
-    return replace(_translated(problem, text, place.words), address=job.address, location=place.location)
+    return place.put(_translated(problem, text, place.words), job.address)
+
+
+def _columns(query: str, line: int, mentioned: re.Match[str]) -> tuple[int, int]:
+    """Column and length of what DuckDB points at. It shows a window of a long line, which is looked up in the query."""
+    shown = mentioned[2]
+    column = len(mentioned[3]) - len(f"LINE {mentioned[1]}: ")
+    window = shown.removeprefix("...").removesuffix("...")
+    lines = query.split("\n")
+    start = lines[line - 1].find(window) if line <= len(lines) else -1
+    column += max(start, 0) - (3 if shown.startswith("...") else 0)
+    return max(column + 1, 1), len(mentioned[4])
 
 
 def _translated(problem: duckdb.Error, text: str, words: str) -> Diagnostic:

@@ -8,7 +8,8 @@ write the same bytes.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -168,48 +169,43 @@ def key_text(key: object) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """The one JSON form: what orjson writes, key order kept.
+    """The one JSON form. Key order is kept; there are no spaces; text is written as orjson writes it.
 
-    Beyond orjson: whole numbers of any size in full, DECIMAL as a number with its scale, text for keys, NULL as null.
-    NaN and the infinities are null. Raises ValueError for a value without JSON or text that is not Unicode.
+    Numbers are ours, for orjson's spelling of floats differs between its versions: whole numbers of any size in full,
+    floats as Python's `repr` (which is DuckDB's text too), DECIMAL with its scale. NaN, the infinities and NULL are
+    null. Raises ValueError for a value without JSON or text that is not Unicode.
     """
-    try:
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
-    except TypeError:
-        return _emit(value)
+    return _text(value) if type(value) is str else b"".join(_emit(value))
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return orjson.Fragment(_number(value))
+def _emit(value: object) -> Iterator[bytes]:
     if is_null(value):
-        return None
-    if isinstance(value, dict):
-        return dict(value)
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+        yield b"null"
+    elif isinstance(value, str):
+        yield _text(value)
+    elif isinstance(value, Mapping):
+        for number, (key, part) in enumerate(value.items()):
+            yield (b"," if number else b"{") + _text(key_text(key)) + b":"
+            yield from _emit(part)
+        yield b"}" if value else b"{}"
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            yield b"," if number else b"["
+            yield from _emit(part)
+        yield b"]" if value else b"[]"
+    else:
+        yield _number(value)
 
 
-def _number(value: Decimal) -> bytes:
-    return decimal_text(value).encode() if value.is_finite() else b"null"
-
-
-def _emit(value: object) -> bytes:
-    if isinstance(value, Mapping) and not is_null(value):
-        return b"{" + b",".join(_text(key_text(k)) + b":" + _emit(v) for k, v in value.items()) + b"}"
-    if isinstance(value, (list, tuple)):
-        return b"[" + b",".join(_emit(part) for part in value) + b"]"
-    if isinstance(value, int) and not isinstance(value, bool):
+def _number(value: object) -> bytes:
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, int):
         return b"%d" % value
-    if isinstance(value, str) and not is_null(value):
-        return _text(value)
-    if value is None or is_null(value) or isinstance(value, (bool, float)):
-        return orjson.dumps(None if is_null(value) else value)
+    if isinstance(value, float):
+        return repr(float(value)).encode() if math.isfinite(value) else b"null"
     if isinstance(value, Decimal):
-        return _number(value)
+        return decimal_text(value).encode() if value.is_finite() else b"null"
     raise ValueError(f"{type(value).__name__} has no JSON form")
 
 
@@ -217,7 +213,7 @@ def _text(value: str) -> bytes:
     try:
         return orjson.dumps(str(value))
     except TypeError:
-        raise ValueError("text that is not Unicode (half of a surrogate pair)") from None
+        raise ValueError("text that is not Unicode (half of a surrogate pair) has no JSON form") from None
 
 
 # --- the SQL half

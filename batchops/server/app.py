@@ -349,6 +349,13 @@ async def replace_faults(request: Request) -> Response:
     return Json({"rules": len(rules)})
 
 
+async def report_faults(request: Request) -> Response:
+    """How often each rule of the fault plan has fired since it was loaded."""
+    service = _service(request)
+    service.owner(request)
+    return Json({"object": "fault_plan", "rules": service.faults.report()})
+
+
 # The application
 
 _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
@@ -372,6 +379,7 @@ _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/_batchops/ledger", ledger),
     ("POST", "/_batchops/clock/advance", advance_clock),
     ("POST", "/_batchops/faults", replace_faults),
+    ("GET", "/_batchops/faults", report_faults),
 )
 
 

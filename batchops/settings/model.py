@@ -76,6 +76,7 @@ class ProviderSettings(Section):
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     max_requests: int | None = Field(default=None, ge=1)
     max_bytes: Size | None = Field(default=None, ge=1)
+    max_batches_per_hour: int | None = Field(default=None, ge=1)
     timeout: Duration = parse_duration("10m")
 
 

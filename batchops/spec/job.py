@@ -72,10 +72,16 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_one_or_many),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+def _one_or_many_of(entry: dict[str, Any], least: int) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [entry, {"type": "array", "items": entry, "minItems": least}]})
+
+
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+_OUTCOME: Final[dict[str, Any]] = {"enum": [str(outcome) for outcome in Outcome]}
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), _one_or_many_of(_TEXT, 0)]
+Columns = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_one_or_many), _one_or_many_of(_TEXT, 1)]
+Outcomes = Annotated[
+    tuple[Outcome, ...], Field(min_length=1), BeforeValidator(_one_or_many), _one_or_many_of(_OUTCOME, 1)
 ]
 
 
@@ -114,7 +120,7 @@ class Source(Part):
 
     query: str | None = Field(None, description="One DuckDB SELECT. Its rows become requests, its columns variables.")
     file: str | None = Field(None, description="A file with the query, instead of query:.")
-    key: Names = Field(min_length=1, description="The column, or columns, that name a row: not null and unique.")
+    key: Columns = Field(description="The column, or columns, that name a row: not null and unique.")
     nulls: Literal["error", "empty", "text"] = Field(
         "error", description="A NULL that a template would print: an error, an empty text, or the text None."
     )
@@ -158,9 +164,7 @@ class Backoff(Part):
 class Rule(Part):
     """What to do after an outcome: the first rule whose `when` names it wins."""
 
-    when: Annotated[tuple[Outcome, ...], BeforeValidator(_one_or_many)] = Field(
-        min_length=1, description="Outcome classes."
-    )
+    when: Outcomes = Field(description="Outcome classes: one or several.")
     do: Literal["retry", "hold", "give_up"] = Field(description="Ask again, stop the job, or give the row up.")
     cap: Annotated[str, StringConstraints(pattern=r"^x\d+(\.\d+)?$")] | None = Field(
         None, description="Multiply the output cap: x2. Without a cap in params the row is given up."
@@ -241,7 +245,7 @@ class JobSpec(Part):
     checks: Annotated[JsonValue, FREE] = Field(None, description="SQL over the answers. Not supported yet.")
     evaluate: Annotated[JsonValue, FREE] = Field(None, description="Answers against labels. Not supported yet.")
     output: Annotated[JsonValue, FREE] = Field(None, description="Where answers are written. Not supported yet.")
-    lifecycle: Annotated[Lifecycle, ROWS] = Field(Lifecycle(), description="What edits may cause.")
+    lifecycle: Annotated[Lifecycle, ROWS] = Field(Lifecycle(), description="What an edit or a removed row may cause.")
     moved_from: Annotated[Name | None, FREE] = Field(
         None, description="The former name: a renamed job keeps its answers."
     )

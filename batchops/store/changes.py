@@ -96,7 +96,11 @@ class RecordPlan:
                 _record_rows(con, job_id, job.changes)
                 if not job.is_limited:
                     _mark_removed(con, job_id, job.changes, now)
-        return {"plan_id": self.plan_id, "jobs": [job.address for job in self.jobs]}
+        return {
+            "plan_id": self.plan_id,
+            "environment": self.jobs[0].environment if self.jobs else None,
+            "jobs": [job.address for job in self.jobs],
+        }
 
 
 def _record_job(con: duckdb.DuckDBPyConnection, job: JobRecord) -> int:
@@ -134,7 +138,7 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
     con.execute(
         f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
             SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
-            WHERE moves AND action IN ('submit', 'resubmit')
+            WHERE action IN ('submit', 'resubmit', 'held')
               AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
     )
 
@@ -524,9 +528,15 @@ class HoldJobs:
         return {"because": self.because}
 
 
+_GIVEN_UP = f"({RequestState.GIVEN_UP}, {RequestState.HELD})"
+
+
 @dataclass(frozen=True)
 class OpenRound:
-    """Give rows that were given up or held another round, and let their job submit again."""
+    """Give rows that were given up or held another round, and let their job submit again.
+
+    Where another job has opened a round for the same request already, the rows stand on that one.
+    """
 
     environment: str
     address: str
@@ -544,9 +554,11 @@ class OpenRound:
         assert job is not None
         con.execute(
             f"""CREATE TEMP TABLE reopened AS
-                SELECT r.key, r.digest, (SELECT max(round) FROM state.requests a WHERE a.digest = r.digest) + 1 AS round
-                FROM state.rows r JOIN state.requests q USING (digest, round)
-                WHERE r.job_id = ? AND q.state IN ({RequestState.GIVEN_UP}, {RequestState.HELD})""",
+                WITH latest AS (SELECT digest, max(round) AS round, arg_max(state, round) AS state
+                                FROM state.requests GROUP BY digest)
+                SELECT r.key, r.digest, CASE WHEN l.state IN {_GIVEN_UP} THEN l.round + 1 ELSE l.round END AS round
+                FROM state.rows r JOIN state.requests q USING (digest, round) JOIN latest l USING (digest)
+                WHERE r.job_id = ? AND r.removed_at IS NULL AND q.state IN {_GIVEN_UP}""",
             [job[0]],
         )
         count = con.execute(

@@ -64,6 +64,11 @@ def copy_file(source: Path, target: Path, edit: Edit | None = None) -> None:
         con.close()
 
 
+def nobody_holds(con: duckdb.DuckDBPyConnection) -> None:
+    """The edit of a copy that goes elsewhere: nobody works on it."""
+    con.execute("UPDATE copy.lease SET holder = NULL")
+
+
 def copy_attached(con: duckdb.DuckDBPyConnection, target: Path, edit: Edit | None = None) -> None:
     """Copy the attached `state` to `target`; `edit` may change the copy, attached as `copy`, before it is named."""
     with _draft(target) as draft:

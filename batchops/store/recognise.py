@@ -53,7 +53,7 @@ def refuse_absent(path: Path) -> None:
     """No file, or one without a byte, as a failed copy leaves it: DuckDB would quietly make a new database there."""
     if not path.exists():
         raise BatchopsError(
-            error("state_absent", "There is no state.", f"{path} does not exist. The first apply makes it.")
+            error("state_absent", "There is no state.", f"{path} does not exist. The first apply makes the state.")
         )
     if path.is_file() and path.stat().st_size == 0:
         raise _damaged(path, "it is empty")

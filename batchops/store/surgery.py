@@ -31,33 +31,35 @@ class BreakLease:
 
 
 @dataclass(frozen=True)
-class MoveJob:
-    """A job on record gets another address and keeps its rows, answers and batches."""
+class MoveJobs:
+    """Jobs on record get other addresses and keep their rows, answers and batches. `moves` are pairs (from, to)."""
 
     environment: str
-    source: str
-    target: str
+    moves: tuple[tuple[str, str], ...]
     kind: ClassVar[str] = "moved"
 
     @property
     def subject(self) -> str:
-        return self.target
+        return ", ".join(target for _, target in self.moves)
 
     def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        moved = con.execute(
+        for source, target in self.moves:
+            self._move(con, source, target)
+        return {"moves": [list(move) for move in self.moves]}
+
+    def _move(self, con: duckdb.DuckDBPyConnection, source: str, target: str) -> None:
+        found = con.execute(
             "SELECT job_id FROM state.jobs WHERE environment = ? AND address = ? ORDER BY removed_at IS NULL DESC",
-            [self.environment, self.source],
+            [self.environment, source],
         ).fetchone()
-        if moved is None:
-            raise PhaseConflict(f"{self.source} is not on record")
+        if found is None:
+            raise PhaseConflict(f"{source} is not on record")
         # A job of that name which was forgotten leaves batches behind: what they cost is told under the name.
         left = "SELECT job_id FROM state.jobs WHERE environment = ? AND address = ?"
-        names = [self.environment, self.target]
-        con.execute(f"UPDATE state.submissions SET job_id = ? WHERE job_id IN ({left})", [moved[0], *names])
-        con.execute(f"DELETE FROM state.rows WHERE job_id IN ({left})", names)
+        names = [self.environment, target]
+        con.execute(f"UPDATE state.submissions SET job_id = ? WHERE job_id IN ({left})", [found[0], *names])
         con.execute("DELETE FROM state.jobs WHERE environment = ? AND address = ?", names)
-        con.execute("UPDATE state.jobs SET address = ? WHERE job_id = ?", [self.target, moved[0]])
-        return {"from": self.source, "to": self.target}
+        con.execute("UPDATE state.jobs SET address = ? WHERE job_id = ?", [target, found[0]])
 
 
 @dataclass(frozen=True)

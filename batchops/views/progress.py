@@ -6,6 +6,7 @@ A printer is called with each event and closed at the end. Clocks are given: eve
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ class Printer(Protocol):
         """Show one event."""
 
     def close(self) -> None:
-        """Leave the screen as it should stay."""
+        """Leave the screen as it should stay. Events may follow."""
 
 
 class JsonLines:
@@ -82,44 +83,64 @@ class PlainLines:
 
 
 class LiveBars:
-    """A bar for each batch in flight, on a terminal; what happened scrolls away above them."""
+    """A bar for each batch in flight, on a terminal; what happened scrolls away above them.
+
+    The bars begin with the first batch that is seen and may be closed and begin again: a question is asked in between.
+    """
 
     def __init__(self, *, color: bool) -> None:
-        from rich.console import Console  # noqa: PLC0415  only a person at a terminal pays for it
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
         self._color = color
-        self._console = Console(stderr=True, no_color=not color, highlight=False)
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-        )
+        self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
-        self._progress.start()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, BatchProgress):
             self._move(event)
             return
-        if isinstance(event, BatchFetched) and (bar := self._bars.pop(event.batch_id, None)) is not None:
-            self._progress.remove_task(bar)
+        if isinstance(event, BatchFetched):
+            self._remove(event.batch_id)
         if line := event_line(event, color=self._color):
-            self._progress.console.out(line, highlight=False)
+            self._say(line)
+
+    def _begin(self) -> Progress:
+        from rich.console import Console  # noqa: PLC0415  only a person at a terminal pays for it
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, no_color=not self._color, highlight=False),
+            transient=True,
+        )
+        progress.start()
+        return progress
 
     def _move(self, event: BatchProgress) -> None:
+        self._progress = self._progress or self._begin()
         if event.batch_id not in self._bars:
-            self._bars[event.batch_id] = self._progress.add_task(visible(event.address), status=event.status)
+            title = visible(event.address)
+            self._bars[event.batch_id] = self._progress.add_task(title, total=event.total, status=event.status)
         done = (event.completed or 0) + (event.failed or 0)
         self._progress.update(self._bars[event.batch_id], total=event.total, completed=done, status=event.status)
 
+    def _remove(self, batch_id: str) -> None:
+        if self._progress is not None and batch_id in self._bars:
+            self._progress.remove_task(self._bars.pop(batch_id))
+
+    def _say(self, line: str) -> None:
+        if self._progress is not None:
+            self._progress.console.out(line, highlight=False)
+        else:
+            sys.stderr.write(f"{line}\n")
+
     def close(self) -> None:
         """Take the bars away: the batches that are still in flight are told of in the outcome."""
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._bars = None, {}
 
 
 def event_line(event: Event, *, color: bool) -> str:

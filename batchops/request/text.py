@@ -1,0 +1,210 @@
+"""One template, compiled: what it names, and its text for a row. Compiling never evaluates its expressions."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, cast
+
+from jinja2 import Template, TemplateSyntaxError, nodes
+from jinja2.meta import find_undeclared_variables
+from jinja2.runtime import Context
+from jinja2.visitor import NodeTransformer
+
+from batchops.request.budget import TemplateTooLarge, limit
+from batchops.request.endpoints import Slot
+from batchops.request.sandbox import EACH, JOINED, MADE, Environment
+from batchops.request.values import NullPrinted
+
+_FILENAME: Final = "<template>"
+
+
+class RowFailed(Exception):
+    """A row could not be rendered. `reason` shows nothing of the row's text."""
+
+    def __init__(self, code: str, reason: str, slot: Slot, line: int) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.slot, self.line = code, reason, slot, line
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    """One compiled template. `constant` is its text where nothing in it depends on the row."""
+
+    slot: Slot
+    tree: nodes.Template
+    constant: str | None
+    columns: frozenset[str]
+    optional: frozenset[str]
+    """Names that may be missing: the template asks `is defined`, or gives a default."""
+    environment: Environment
+    template: Template
+    join: Callable[[Iterator[str]], str]
+
+    def find(self, name: str) -> tuple[int, int]:
+        """Line and column (1-based) where a column is named first; column 1 where that cannot be told."""
+        line = min((node.lineno for node in self.tree.find_all(nodes.Name) if node.name == name), default=1)
+        lines = re.split(r"\r\n|\r|\n", self.slot.text)
+        found = re.search(rf"\{{[{{%].*?\b({re.escape(name)})\b", lines[line - 1]) if line <= len(lines) else None
+        return line, found.start(1) + 1 if found else 1
+
+    def render(self, names: dict[str, Any]) -> str:
+        """The text for a row; RowFailed where it has none. `names` are its values and the environment's globals."""
+        if self.constant is not None:
+            return self.constant
+        try:
+            text = self.join(self.template.root_render_func(Context(self.environment, names, None, {})))
+            limit(len(text))
+        except Exception as problem:
+            raise self._failed(problem) from None
+        return text
+
+    def _failed(self, problem: Exception) -> RowFailed:
+        line = self.template.get_corresponding_lineno(_template_line(problem.__traceback__))
+        if isinstance(problem, NullPrinted):
+            name = f'column "{problem.column}"' if problem.column else "a value inside a list or struct"
+            return RowFailed("null_in_template", f"{name} is NULL", self.slot, line)
+        if isinstance(problem, (TemplateTooLarge, MemoryError, RecursionError)):
+            reason = str(problem) if isinstance(problem, TemplateTooLarge) else "it calls itself too deeply"
+            return RowFailed("template_too_large", reason, self.slot, line)
+        return RowFailed("template_render_failed", _reason(problem, self.slot.text), self.slot, line)
+
+
+def _template_line(trace: TracebackType | None) -> int:
+    frames = [line for frame, line in traceback.walk_tb(trace) if frame.f_code.co_filename == _FILENAME]
+    return frames[-1] if frames else 1
+
+
+_TYPE_NAMES: Final = frozenset({"str", "int", "float", "bool", "list", "dict", "tuple", "NoneType"})
+_OUR_NAMES: Final = {
+    "batchops.request.values.": "",
+    "ForbiddenNull": "NULL",
+    "NullText": "NULL",
+    "Exact": "Decimal",
+    "'Array object'": "a list",
+    "'Object object'": "a mapping",
+    "'NULL object'": "NULL",
+}
+
+
+def _reason(problem: Exception, template: str) -> str:
+    """The message without what it quotes of the row: words of the template and of Python's types stay."""
+    if isinstance(problem, ArithmeticError) and not isinstance(problem, ZeroDivisionError):
+        return "a number is out of range"
+    if isinstance(problem, (KeyError, IndexError)):
+        return "a list or mapping has no such element"
+    message = str(problem)
+    for ours, theirs in _OUR_NAMES.items():
+        message = message.replace(ours, theirs)
+
+    def shown(quote: re.Match[str]) -> str:
+        inner = quote[1].removesuffix(" object")
+        return quote[0] if inner in _TYPE_NAMES or inner in template else "'…'"
+
+    masked = re.sub(r"'([^']*)'", shown, message)
+    if isinstance(problem, ValueError) and masked == message:
+        return "a value does not fit"
+    return masked[:300] or type(problem).__name__
+
+
+# --- compiling
+
+
+_REFUSED: Final[dict[type[nodes.Node], str]] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+    nodes.ScopedEvalContextModifier: "autoescape",
+}
+
+
+class _Guarded(NodeTransformer):
+    """Puts the budget's filters into a parsed template, and refuses what reaches beyond it."""
+
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        if type(node) in _REFUSED:
+            raise TemplateSyntaxError(f'"{_REFUSED[type(node)]}" is not available in a template', node.lineno)
+        return super().generic_visit(node, *args, **kwargs)
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        if node.recursive:
+            raise TemplateSyntaxError("A recursive loop is not available in a template", node.lineno)
+        self.generic_visit(node)
+        node.iter = _filtered(EACH, cast(nodes.Expr, node.iter))
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(JOINED, nodes.Tuple(node.nodes, "load", lineno=node.lineno))
+
+    def _visit_made(self, node: nodes.Expr) -> nodes.Node:
+        self.generic_visit(node)
+        if getattr(node, "ctx", "load") != "load" or all(isinstance(part, nodes.Const) for part in _parts(node)):
+            return node
+        return _filtered(MADE, node)
+
+    visit_List = visit_Dict = visit_Tuple = _visit_made
+
+
+def _parts(node: nodes.Node) -> Iterator[nodes.Node]:
+    for part in node.iter_child_nodes():
+        yield from (part.key, part.value) if isinstance(part, nodes.Pair) else (part,)
+
+
+def _filtered(name: str, node: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+_UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
+"""Without one of these a template prints each of its parts once, so that its length needs no watching."""
+
+
+def compile_text(environment: Environment, slot: Slot) -> Text:
+    """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
+    tree = environment.parse(slot.text)
+    names = frozenset(find_undeclared_variables(tree)) - set(environment.globals)
+    guarded = _Guarded().visit(environment.parse(slot.text))
+    code = environment.compile(guarded, filename=_FILENAME)
+    return Text(
+        slot=slot,
+        tree=tree,
+        constant=_constant(tree),
+        columns=names,
+        optional=_optional(tree) & names,
+        environment=environment,
+        template=Template.from_code(environment, code, environment.globals),
+        join=environment.budget.joined if any(tree.find_all(_UNBOUNDED)) else "".join,
+    )
+
+
+def _constant(tree: nodes.Template) -> str | None:
+    parts: list[str] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for part in output.nodes:
+            if not isinstance(part, nodes.TemplateData):
+                return None
+            parts.append(part.data)
+    return "".join(parts)
+
+
+def _optional(tree: nodes.Template) -> frozenset[str]:
+    """Names asked for with `is defined`, or used with a default wherever they are used."""
+    asked = {
+        test.node.name
+        for test in tree.find_all(nodes.Test)
+        if test.name in {"defined", "undefined"} and isinstance(test.node, nodes.Name)
+    }
+    given = [
+        used.node.name
+        for used in tree.find_all(nodes.Filter)
+        if used.name in {"default", "d"} and isinstance(used.node, nodes.Name)
+    ]
+    loads = [name.name for name in tree.find_all(nodes.Name) if name.ctx == "load"]
+    return frozenset(asked | {name for name in given if given.count(name) == loads.count(name)})
