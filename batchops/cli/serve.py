@@ -78,6 +78,7 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
     from filelock import Timeout  # noqa: PLC0415
 
     from batchops.server.embedded import serve  # noqa: PLC0415
+    from batchops.server.options import LOOPBACK  # noqa: PLC0415
 
     ended = threading.Event()
     code = ExitCode.DONE
@@ -91,6 +92,8 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
     try:
         with serve(data_dir, options=options, host=host, port=port) as server:
             invocation.note(f"Serving the Files+Batches API at {server.url}")
+            if host not in LOOPBACK and not options.keys:
+                invocation.note("Whoever can reach this address can use it. Ask for a key with --key env:NAME.")
             while not ended.wait(3600):
                 pass
     except Timeout as problem:

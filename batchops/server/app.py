@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 from collections import Counter
@@ -32,6 +33,7 @@ from batchops.server.store import Batch, File, Store
 from batchops.server.upload import receive_upload
 from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object, file_object, page
 
+_LOG = logging.getLogger("batchops.server")
 _BATCH_FILE_LIFE_SECONDS = 30 * 86400
 _WINDOW_SECONDS = 86400
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
@@ -396,6 +398,11 @@ async def _http_error(request: Request, problem: Exception) -> Response:
     return Json(body, status_code=problem.status_code, headers=dict(problem.headers or {}))
 
 
+async def _failed(request: Request, problem: Exception) -> Response:
+    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=problem)
+    return Json(error_object("The server had an error.", kind="server_error", code="server_error"), status_code=500)
+
+
 async def _disconnected(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
@@ -419,7 +426,12 @@ def make_app(service: Service) -> Starlette:
     """The ASGI application without what a fault plan does to its calls; see `interference`."""
     app = Starlette(
         routes=_routes(),
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error, ClientDisconnect: _disconnected},
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            ClientDisconnect: _disconnected,
+            Exception: _failed,
+        },
     )
     app.state.service = service
     return app

@@ -94,7 +94,7 @@ def serve(
     data_dir: Path, *, options: ServerOptions = _DEFAULTS, host: str = "127.0.0.1", port: int = 0
 ) -> EmbeddedServer:
     """Serve a data folder. Raises filelock.Timeout if another process does, OSError if the address is taken."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # prompts are nobody else's business
     lock = FileLock(data_dir / "server.lock", blocking=False, thread_local=False)
     lock.acquire()
     address = data_dir / "server.json"

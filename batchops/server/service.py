@@ -18,14 +18,12 @@ from batchops.server.clock import Clock
 from batchops.server.faults import Faults, load_rules
 from batchops.server.interference import Interference
 from batchops.server.listener import Listener
-from batchops.server.options import ServerOptions
+from batchops.server.options import LOOPBACK, ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Store
 
 if TYPE_CHECKING:
     from batchops.server.webhooks import Webhooks
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class RunningService:
@@ -33,7 +31,7 @@ class RunningService:
 
     def __init__(self, data_dir: Path, options: ServerOptions, *, host: str, port: int) -> None:
         self.instance = secrets.token_hex(16)
-        self._is_loopback = host in _LOOPBACK
+        self._is_loopback = host in LOOPBACK
         rules = load_rules(Path(options.faults)) if options.faults else ()
         clock = Clock()
         with ExitStack() as opened:
