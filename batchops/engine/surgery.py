@@ -213,7 +213,7 @@ def _import_batch(run: Run, job: Job, batch_id: str) -> Import:
     requests = adopt_batch(project, run.store, job, batch_id, record)
     found = next(found for found in open_submissions(project) if found.batch_id == batch_id)
     remote = project.provider(found.provider).retrieve(batch_id)
-    is_fetched = remote.status.is_terminal and fetch(run, found, remote, job.spec.retry)
+    is_fetched = remote.status.is_terminal and fetch(run, found, remote, job)
     return Import(batch_id, requests, is_fetched, str(remote.status))
 
 
