@@ -20,8 +20,13 @@ KINDS = {
     "examples": "example",
     "docs": "repository",
     "repository": "repository",
+    "protocol": "model",
+    "machine": "model",
 }
 """A word in a folder's or file's name, and the kind its tests are. Hypothesis tests are `property`, the rest `unit`."""
+
+pytest_plugins = ["request_bench", "spec_bench"]
+"""Fixtures of one room, in a module of its own name: there is one conftest.py."""
 
 hypothesis.settings.register_profile(
     "quick", max_examples=60, derandomize=True, deadline=None, database=None, print_blob=True
@@ -34,6 +39,8 @@ for _name in [name for name in os.environ if name.startswith(("OPENAI_", "AZURE_
 
 _ROOT = Path(__file__).parent
 _counts: Counter[tuple[str, str]] = Counter()
+_reached: list[str] = []
+"""What tests said with `record_property("reached", …)`: states explored, kinds of faults met."""
 
 
 def _kind(item: pytest.Item) -> str:
@@ -53,6 +60,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     decided = report.when == "call" or report.outcome != "passed"
     if decided and (kind := dict(report.user_properties).get("kind")):
         _counts[str(kind), report.outcome] += 1
+    if report.when == "call":
+        _reached.extend(str(text) for name, text in report.user_properties if name == "reached")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,3 +74,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         outcomes = [f"{_counts[kind, o]:5} {o}" for o in ("passed", "failed", "skipped") if _counts[kind, o]]
         remark = f"   (profile {profile}: up to {examples} random cases each)" if kind == "property" else ""
         terminalreporter.write_line(f"{kind:16}{', '.join(outcomes)}{remark}")
+    if _reached:
+        terminalreporter.section("what the searches reached")
+        for text in _reached:
+            terminalreporter.write_line(text)

@@ -14,6 +14,8 @@ from batchops.diagnostics import BatchopsError, error
 from batchops.spec.editor import job_schema
 
 _IGNORE = ".gitignore"
+_RENAMED = {"gitignore": _IGNORE, "gitignore-of-state": f"state/{_IGNORE}"}
+"""Under their real names these would rule over this repository."""
 
 
 @click.command("init", help="Scaffold a project that plans and applies at once with the local provider.")
@@ -50,13 +52,13 @@ def scaffold() -> dict[str, str]:
 
 
 def _texts(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
-    """Every file below a folder. `gitignore` gets its dot here: with it, it would rule over this repository."""
+    """Every file below a folder, under the name that the project knows it by."""
     found: list[tuple[str, str]] = []
     for entry in folder.iterdir():
         if entry.is_dir():
             found += _texts(entry, f"{prefix}{entry.name}/")
         else:
-            name = _IGNORE if entry.name == "gitignore" else entry.name
+            name = _RENAMED.get(entry.name, entry.name)
             found.append((f"{prefix}{name}", entry.read_text(encoding="utf-8")))
     return found
 

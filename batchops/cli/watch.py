@@ -128,14 +128,14 @@ class Watch:
         jobs, addresses = self._validated(project), None
         if changed is not None:
             addresses = touched(changed, jobs, self._jobs)
+        known = {path for job in (*self._jobs, *jobs) for path in job.paths}
         self._jobs = jobs
         scope = self._scope(jobs, addresses)
         if scope is None:
             return
         if changed:
-            known = {path for job in jobs for path in job.paths}
-            here = [str(path) for path in changed if str(path) in known or (project.root / path).exists()]
-            self._invocation.note(f"{time.strftime('%H:%M:%S')} changed: {_names(here)}")
+            names = [str(path) for path in changed if str(path) in known or (project.root / path).exists()]
+            self._invocation.note(f"{time.strftime('%H:%M:%S')} changed: {_first(names)}")
         if self._applies:
             self._converge(project, scope)
         else:
@@ -270,6 +270,6 @@ def _relative(path: str, root: Path) -> PurePosixPath:
     return PurePosixPath(Path(path).relative_to(root).as_posix())
 
 
-def _names(paths: Sequence[str]) -> str:
+def _first(paths: Sequence[str]) -> str:
     names = sorted(paths)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -117,13 +117,12 @@ def _wanted_of_chat(body: dict[str, Any]) -> Wanted:
     chosen = body.get("response_format") or {}
     inner = chosen.get("json_schema") if isinstance(chosen, dict) else None
     shape = {**inner, "type": "json_schema"} if isinstance(inner, dict) else chosen
-    cap = body.get("max_completion_tokens", body.get("max_tokens"))
+    cap = body.get("max_completion_tokens") or body.get("max_tokens")
     return Wanted(tools_of(body.get("tools")), body.get("tool_choice"), shape, cap, body.get("reasoning_effort"))
 
 
 def _copies(body: dict[str, Any]) -> int:
-    n = body.get("n") or 1
-    return min(n, 128) if isinstance(n, int) and n > 0 else 1
+    return min(int(body.get("n") or 1), 128)
 
 
 def _responses(body: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -201,8 +200,7 @@ def _output_items(said: Said, body: dict[str, Any], context: Context) -> list[di
 def _completion(body: dict[str, Any], context: Context) -> dict[str, Any]:
     prompt = body.get("prompt")
     prompts = prompt if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else [prompt]
-    cap = body.get("max_tokens", 16)
-    wanted = Wanted([], None, {}, cap, None)
+    wanted = Wanted([], None, {}, body.get("max_tokens") or 16, None)
     said = [_spoken(wanted, body, context, is_brief=True) for _ in prompts for _ in range(_copies(body))]
     input_tokens, output = prompt_tokens(body), sum(one.output_tokens for one in said)
     return {

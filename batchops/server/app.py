@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from hashlib import sha256
+from importlib import resources
 from typing import Any
 
 import orjson
@@ -157,12 +158,12 @@ async def list_files(request: Request) -> Response:
             newest_first=order == "desc",
         )
     except LookupError:
-        raise _no_file(query["after"], 400) from None
+        raise _no_file(query["after"]) from None
     return Json(page([file_object(file) for file in files if not service.is_hidden(file.id)], has_more=has_more))
 
 
-def _no_file(file_id: str, status: int = 404) -> ApiError:
-    return ApiError(status, f"No such File object: {file_id}", param="id")
+def _no_file(file_id: str) -> ApiError:
+    return ApiError(404, f"No such File object: {file_id}", param="id")
 
 
 def _file(request: Request) -> File:
@@ -250,7 +251,7 @@ async def list_batches(request: Request) -> Response:
     try:
         batches, has_more = service.store.batches(service.owner(request), limit=size, after=after)
     except LookupError:
-        raise ApiError(400, f"No batch found with id '{after}'.", param="after") from None
+        raise ApiError(404, f"No batch found with id '{after}'.", param="after") from None
     shown = [batch_object(service.runner.view(batch)) for batch in batches if not service.is_hidden(batch.id)]
     return Json(page(shown, has_more=has_more))
 
@@ -281,8 +282,6 @@ async def answer_now(request: Request) -> Response:
     body = parameters.parse_json(await _json_body(request))
     if body.get("stream"):
         raise ApiError(400, "Streaming is not supported here.", param="stream", code="unsupported_value")
-    if not isinstance(body.get("model"), str) and request.url.path != "/v1/moderations":
-        raise parameters.missing("model")
     try:
         reply = await run_in_threadpool(service.answerer.answer, request.url.path, body)
     except (TypeError, ValueError, KeyError, AttributeError):
@@ -304,6 +303,12 @@ async def list_models(request: Request) -> Response:
 async def health(request: Request) -> Response:
     service = _service(request)
     return Json({"status": "ok", "version": __version__, "pid": os.getpid(), "instance": service.instance})
+
+
+async def openapi(request: Request) -> Response:
+    """What this server offers, in OpenAPI."""
+    text = await run_in_threadpool((resources.files("batchops.server") / "openapi.json").read_bytes)
+    return Response(text, media_type="application/json")
 
 
 async def ledger(request: Request) -> Response:
@@ -344,6 +349,13 @@ async def replace_faults(request: Request) -> Response:
     return Json({"rules": len(rules)})
 
 
+async def report_faults(request: Request) -> Response:
+    """How often each rule of the fault plan has fired since it was loaded."""
+    service = _service(request)
+    service.owner(request)
+    return Json({"object": "fault_plan", "rules": service.faults.report()})
+
+
 # The application
 
 _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
@@ -363,9 +375,11 @@ _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/v1/completions", answer_now),
     ("GET", "/v1/models", list_models),
     ("GET", "/_batchops/health", health),
+    ("GET", "/_batchops/openapi.json", openapi),
     ("GET", "/_batchops/ledger", ledger),
     ("POST", "/_batchops/clock/advance", advance_clock),
     ("POST", "/_batchops/faults", replace_faults),
+    ("GET", "/_batchops/faults", report_faults),
 )
 
 
@@ -386,10 +400,25 @@ async def _disconnected(_: Request, __: Exception) -> Response:
     return Response(status_code=400)
 
 
+def _routes() -> list[Route]:
+    """One route a path, so that a wrong method is told of all the right ones."""
+    offered: dict[str, dict[str, Endpoint]] = {}
+    for method, path, endpoint in _ROUTES:
+        offered.setdefault(path, {})[method] = endpoint
+    return [Route(path, _by_method(offered[path]), methods=list(offered[path])) for path in offered]
+
+
+def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
+
+
 def make_app(service: Service) -> Starlette:
     """The ASGI application without what a fault plan does to its calls; see `interference`."""
     app = Starlette(
-        routes=[Route(path, endpoint, methods=[method]) for method, path, endpoint in _ROUTES],
+        routes=_routes(),
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, ClientDisconnect: _disconnected},
     )
     app.state.service = service

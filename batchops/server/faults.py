@@ -158,6 +158,14 @@ class Faults:
             self._fired = dict(self._seen)
             self.has_line_rules = any(isinstance(rule, LineRule) for rule in self._rules)
 
+    def report(self) -> list[dict[str, Any]]:
+        """Each rule's name, what it looks at, how often it saw that and how often it fired, in the plan's order."""
+        with self._lock:
+            return [
+                {"name": rule.name, "on": rule.on, "effect": rule.effect, "seen": self._seen[i], "fired": self._fired[i]}
+                for i, rule in enumerate(self._rules)
+            ]
+
     def for_call(self, method: str, path: str) -> CallRule | None:
         call = f"{method} {path}"
         for index, rule in enumerate(self._rules):

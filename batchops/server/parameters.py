@@ -112,6 +112,8 @@ def life(value: Any, param: str) -> int | None:
     seconds = value.get("seconds")
     if seconds is None:
         raise missing(f"{param}.seconds")
+    if isinstance(seconds, float) and seconds.is_integer():
+        seconds = int(seconds)
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise invalid_type(f"{param}.seconds", "an integer", seconds)
     return _between(seconds, _LEAST_LIFE, _MOST_LIFE, f"{param}.seconds")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from batchops.server.lines import Reply
+from batchops.server.validate import json_type
 from batchops.server.wire import error_object
 
 _TAKES_NO_MAX_TOKENS = re.compile(r"(o\d|gpt-[5-9])(?!.*-chat)")
@@ -18,8 +20,29 @@ _MOST_EMBEDDING_INPUTS = 2048
 
 def refusal(url: str, body: dict[str, Any]) -> Reply | None:
     """The 400 a request earns, or None if it is fit to be answered."""
+    wrong = next((refused for kind in _KINDS.get(url, ()) if (refused := _kind(body, kind)) is not None), None)
     check = _CHECKS.get(url)
-    return check(body) if check else None
+    return wrong or (check(body) if check else None)
+
+
+class Kind(NamedTuple):
+    """What a member of a body must be."""
+
+    name: str
+    described: str
+    is_good: Callable[[Any], bool]
+    is_required: bool = False
+
+
+def _kind(body: dict[str, Any], kind: Kind) -> Reply | None:
+    value = body.get(kind.name)
+    if value is None:
+        text = f"Missing required parameter: '{kind.name}'."
+        return _bad(text, param=kind.name, code="missing_required_parameter") if kind.is_required else None
+    if kind.is_good(value):
+        return None
+    text = f"Invalid type for '{kind.name}': expected {kind.described}, but got {json_type(value)} instead."
+    return _bad(text, param=kind.name, code="invalid_type")
 
 
 def _bad(message: str, *, param: str | None = None, code: str | None = None) -> Reply:
@@ -47,9 +70,6 @@ def _responses(body: dict[str, Any]) -> Reply | None:
             f"Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got {cap} instead."
         )
         return _bad(message, param="max_output_tokens", code="integer_below_min_value")
-    for name, wanted in (("text", dict), ("reasoning", dict), ("tools", list), ("metadata", dict)):
-        if body.get(name) is not None and not isinstance(body[name], wanted):
-            return _bad(f"Invalid type for '{name}'.", param=name, code="invalid_type")
     shape = (body.get("text") or {}).get("format")
     if isinstance(shape, dict) and shape.get("type") == "json_schema":
         return _schema(shape, "text.format")
@@ -123,4 +143,82 @@ def _embeddings(body: dict[str, Any]) -> Reply | None:
     return None
 
 
+def _is_whole(value: Any) -> bool:
+    """JSON Schema's integer: `3.0` is one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 and value == int(value)
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_input(value: Any) -> bool:
+    """A text, texts, tokens, or arrays of tokens."""
+    if isinstance(value, str):
+        return True
+    return isinstance(value, list) and all(isinstance(one, (str, int)) or _are_tokens(one) for one in value)
+
+
+def _are_tokens(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, int) for one in value)
+
+
+def _is_moderated(value: Any) -> bool:
+    """A text, texts, or content parts."""
+    if isinstance(value, str):
+        return True
+    return isinstance(value, list) and all(
+        isinstance(one, str) or (isinstance(one, dict) and one.get("type") in ("text", "image_url")) for one in value
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("type", ""), str)
+
+
+_MODEL = Kind("model", "a string", _is_name, is_required=True)
+_TOOLS = Kind("tools", "an array of objects", _are_objects)
+_CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n")
+_WHOLE = {name: Kind(name, "a positive integer", _is_whole) for name in _CAPS}
+_METADATA = Kind("metadata", "an object", lambda value: isinstance(value, dict))
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "/v1/chat/completions": (
+        _MODEL,
+        Kind("messages", "an array of objects", _are_objects, is_required=True),
+        _TOOLS,
+        Kind("response_format", "an object", _is_shape),
+        _WHOLE["max_tokens"],
+        _WHOLE["max_completion_tokens"],
+        _WHOLE["n"],
+    ),
+    "/v1/responses": (
+        _MODEL,
+        _TOOLS,
+        _METADATA,
+        _WHOLE["max_output_tokens"],
+        Kind("input", "a string or an array of objects", lambda value: isinstance(value, str) or _are_objects(value)),
+        Kind("text", "an object", lambda value: isinstance(value, dict) and _is_shape(value.get("format") or {})),
+        Kind("reasoning", "an object", lambda value: isinstance(value, dict)),
+    ),
+    "/v1/completions": (
+        _MODEL,
+        Kind("prompt", "a string or an array", _is_input, is_required=True),
+        _WHOLE["max_tokens"],
+        _WHOLE["n"],
+    ),
+    "/v1/embeddings": (
+        _MODEL,
+        Kind("input", "a string or an array", _is_input, is_required=True),
+        Kind("dimensions", "an integer from 1 to 4096", lambda value: _is_whole(value) and value <= 4096),
+        Kind("encoding_format", "'float' or 'base64'", lambda value: value in ("float", "base64")),
+    ),
+    "/v1/moderations": (
+        Kind("model", "a string", _is_name),
+        Kind("input", "a string or an array of strings or content parts", _is_moderated, is_required=True),
+    ),
+}
 _CHECKS = {"/v1/chat/completions": _chat, "/v1/responses": _responses, "/v1/embeddings": _embeddings}

@@ -106,11 +106,11 @@ def _capped(said: Said, wanted: Wanted, *, is_reasoning: bool) -> Said:
     """Cut at the cap. Reasoning takes what the answer leaves, so the answer alone decides whether it fits."""
     needed = text_tokens(said.text)
     if wanted.cap is not None and needed > wanted.cap:
-        return said._replace(text=said.text[: 4 * max(wanted.cap, 0)], finish="length")
+        return said._replace(text=said.text[: 4 * int(wanted.cap)], finish="length")
     if not is_reasoning:
         return said
     thought = _REASONING_TOKENS.get(wanted.effort or "medium", 64)
-    return said._replace(reasoning_tokens=thought if wanted.cap is None else min(thought, wanted.cap - needed))
+    return said._replace(reasoning_tokens=thought if wanted.cap is None else min(thought, int(wanted.cap) - needed))
 
 
 BENDS: dict[str, Callable[[Said], Said]] = {

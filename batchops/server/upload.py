@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from batchops.server.wire import ApiError
 _MOST_FIELD_BYTES = 64 * 1024
 _MOST_PARTS = 64
 _NAMELESS = "upload"
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # what a client sends is not our news
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -51,8 +51,8 @@ def unit_vector(content: Any, dimensions: int) -> list[float]:
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     model = body["model"]
     wanted = body.get("dimensions")
-    dimensions = wanted if isinstance(wanted, int) and wanted > 0 else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
-    vectors = [unit_vector(content, min(dimensions, 16384)) for content in inputs_of(body.get("input"))]
+    dimensions = int(wanted) if wanted else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
+    vectors = [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))]
     is_packed = body.get("encoding_format") == "base64"
     tokens = prompt_tokens(body)
     return {

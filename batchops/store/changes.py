@@ -138,7 +138,7 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
     con.execute(
         f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
             SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
-            WHERE moves AND action IN ('submit', 'resubmit')
+            WHERE action IN ('submit', 'resubmit', 'held')
               AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
     )
 

@@ -26,6 +26,7 @@ STORAGE_VERSION = "v1.5.0"
 READ_PATIENCE_SECONDS = 60.0
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 _visit = threading.RLock()
+_idle: list[duckdb.DuckDBPyConnection] = []
 
 
 def sql_text(value: str) -> str:
@@ -40,6 +41,28 @@ def open_memory(
     con = duckdb.connect(":memory:", config=dict(_CONFIG))
     limit_resources(con, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
     return con
+
+
+@contextmanager
+def borrowed_memory(con: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`con`, or an empty in-memory DuckDB for the length of the block; leave it empty, it serves the next block too.
+
+    Making one costs 30 ms of processor time, attaching a file to it 1 ms (measured, 2026-11): an apply makes dozens of
+    short visits.
+    """
+    if con is not None:
+        yield con
+        return
+    try:
+        lent = _idle.pop()
+    except IndexError:
+        lent = open_memory()
+    try:
+        yield lent
+    except BaseException:
+        lent.close()
+        raise
+    _idle.append(lent)
 
 
 def limit_resources(

@@ -21,7 +21,7 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from batchops.diagnostics import BatchopsError, Leased, error
-from batchops.store.connection import attached, open_memory
+from batchops.store.connection import attached, borrowed_memory
 from batchops.store.copies import backup
 from batchops.store.recognise import Unwritable, first_line
 from batchops.store.store import Clock, StateReader, StateStore, ensure_state, utc_now
@@ -122,39 +122,31 @@ def unlock(path: Path, lease_id: str, *, clock: Clock = utc_now) -> tuple[Holder
 
 def take(path: Path, environ: Mapping[str, str], now: datetime) -> int:
     """Put this process on record as the holder; returns its fence. Only under the lock."""
-    con = open_memory()
-    try:
-        with attached(con, path, read_only=False, patience_seconds=None):
-            row = con.execute("SELECT coalesce(max(fence), 0) + 1 FROM state.lease").fetchone()
-            assert row is not None
-            con.execute("BEGIN")
-            con.execute("DELETE FROM state.lease")
-            con.execute(
-                "INSERT INTO state.lease VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
-                [
-                    row[0],
-                    uuid.uuid4(),
-                    _user(),
-                    socket.gethostname(),
-                    _boot_id(),
-                    os.getpid(),
-                    run_url(environ),
-                    now,
-                ],
-            )
-            con.execute("COMMIT")
-            return int(row[0])
-    finally:
-        con.close()
+    with borrowed_memory() as con, attached(con, path, read_only=False, patience_seconds=None):
+        row = con.execute("SELECT coalesce(max(fence), 0) + 1 FROM state.lease").fetchone()
+        assert row is not None
+        con.execute("BEGIN")
+        con.execute("DELETE FROM state.lease")
+        con.execute(
+            "INSERT INTO state.lease VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
+            [
+                row[0],
+                uuid.uuid4(),
+                _user(),
+                socket.gethostname(),
+                _boot_id(),
+                os.getpid(),
+                run_url(environ),
+                now,
+            ],
+        )
+        con.execute("COMMIT")
+        return int(row[0])
 
 
 def _give_back(path: Path, fence: int) -> None:
-    con = open_memory()
-    try:
-        with attached(con, path, read_only=False, patience_seconds=None):
-            con.execute("UPDATE state.lease SET holder = NULL WHERE fence = ?", [fence])
-    finally:
-        con.close()
+    with borrowed_memory() as con, attached(con, path, read_only=False, patience_seconds=None):
+        con.execute("UPDATE state.lease SET holder = NULL WHERE fence = ?", [fence])
 
 
 def _user() -> str:

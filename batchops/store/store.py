@@ -19,7 +19,7 @@ import orjson
 
 from batchops.diagnostics import Leased, error
 from batchops.store import migrations
-from batchops.store.connection import attached, open_memory
+from batchops.store.connection import attached, borrowed_memory, open_memory
 from batchops.store.copies import backup_attached
 from batchops.store.recognise import Unwritable
 from batchops.store.unwritten import with_note
@@ -76,15 +76,8 @@ class StateReader:
         Give `con` to have the state beside the tables of a connection of yours. A state that does not exist yet
         reads as empty tables; one of an older version as it will be when the next writer has migrated it.
         """
-        own = open_memory() if con is None else None
-        target = own or con
-        assert target is not None
-        try:
-            with self._attached(target):
-                yield target
-        finally:
-            if own is not None:
-                own.close()
+        with borrowed_memory(con) as target, self._attached(target):
+            yield target
 
     @contextmanager
     def _attached(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
@@ -143,17 +136,14 @@ class StateStore(StateReader):
         Give `con` when the change reads relations of a connection of yours. Raises Leased when the fence has moved,
         and BatchopsError when the file or its disk takes no more; nothing of the change is recorded then.
         """
-        own = open_memory() if con is None else None
-        target = own or con
-        assert target is not None
         try:
-            with attached(target, self.path, read_only=False, patience_seconds=None):
+            with (
+                borrowed_memory(con) as target,
+                attached(target, self.path, read_only=False, patience_seconds=None),
+            ):
                 return self._in_transaction(target, change)
         except Unwritable as problem:
             raise with_note(problem, self.path, change, self.clock()) from problem.__cause__
-        finally:
-            if own is not None:
-                own.close()
 
     def _in_transaction(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
         con.execute("BEGIN")

@@ -14,44 +14,45 @@ from cli_process import JOB, batchops, command, environ, make_project
 
 
 class Watched:
-    """A running `batchops watch` and everything it has said."""
+    """A running `batchops watch` and everything it has said, on stdout (plans) and on stderr (all else)."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self._said = ""
-        self._seen = 0
+        self._said = {"out": "", "err": ""}
         self._more = threading.Condition()
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._readers = [threading.Thread(target=self._read, args=(pipe,)) for pipe in (process.stdout, process.stderr)]
+        pipes = {"out": process.stdout, "err": process.stderr}
+        self._readers = [threading.Thread(target=self._read, args=(name, pipe)) for name, pipe in pipes.items() if pipe]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, pipe: IO[str]) -> None:
+    def _read(self, name: str, pipe: IO[str]) -> None:
         for line in pipe:
             with self._more:
-                self._said += line
+                self._said[name] += line
                 self._more.notify_all()
 
-    def hears(self, text: str) -> str:
-        """Wait until `text` is said after what was heard before; returns everything in between."""
+    def plans(self, text: str) -> str:
+        """Wait until stdout has `text`; returns everything on it up to there, and forgets it."""
+        return self._hears("out", text)
+
+    def tells(self, text: str) -> str:
+        """Wait until stderr has `text`; returns everything on it up to there, and forgets it."""
+        return self._hears("err", text)
+
+    def _hears(self, name: str, text: str) -> str:
         with self._more:
-            found = self._more.wait_for(lambda: text in self._said[self._seen :], timeout=60)
-            assert found, f"never said {text!r}:\n{self._said[self._seen :]}"
-            end = self._said.index(text, self._seen) + len(text)
-            between, self._seen = self._said[self._seen : end], end
-            return between
+            found = self._more.wait_for(lambda: text in self._said[name], timeout=60)
+            assert found, f"never said {text!r}:\n{self._said}"
+            end = self._said[name].index(text) + len(text)
+            before, self._said[name] = self._said[name][:end], self._said[name][end:]
+            return before
 
     def ends(self) -> int:
+        """Wait for the end of the process; returns its exit code."""
         code = self.process.wait(60)
         for reader in self._readers:
             reader.join()
         return code
-
-    @property
-    def rest(self) -> str:
-        """What was said since."""
-        return self._said[self._seen :]
 
 
 @contextmanager
@@ -81,30 +82,29 @@ def test_a_change_plans_again_the_jobs_that_it_touches_and_a_broken_spec_is_surv
     (root / "jobs/moods.yaml").write_text(other)
     (root / "data/other.csv").write_text("id,title\n1,a\n")
     with watching(root) as watch:
-        watch.hears("Plan: 4 to submit.")
-        watch.hears("Watching. Ctrl-C ends it.")
+        watch.plans("Plan: 4 to submit.")
+        watch.tells("Watching. Ctrl-C ends it.\n")
 
         with (root / "data/other.csv").open("a") as data:
             data.write("2,b\n")
-        said = watch.hears("Plan: 2 to submit.")
-        assert "changed: data/other.csv" in said
-        assert "labels" not in said
+        assert "labels" not in watch.plans("Plan: 2 to submit.")
+        watch.tells("changed: data/other.csv\n")
 
         save(root / "jobs/labels.yaml", "name: labels\nmodle: x\n")
-        watch.hears('jobs/labels.yaml:2:1: error: Unknown key. "modle"')
+        watch.tells('jobs/labels.yaml:2:1: error: Unknown key. "modle"')
         save(root / "jobs/labels.yaml", JOB.replace("Label:", "Mood of"))
-        said = watch.hears("Plan: 3 to submit.")
-        assert "Mood of Fine" in said
-        assert "moods" not in said
+        plan = watch.plans("Plan: 3 to submit.")
+        assert "Mood of Fine" in plan
+        assert "moods" not in plan
 
-        (root / "notes.txt").write_text("not read by any job")
+        watch.tells("changed: jobs/labels.yaml\n")
         (root / "jobs/labels.yaml").unlink()
-        said = watch.hears("Plan: 2 to submit.")
-        assert "notes.txt" not in said.split("changed:")[0]
+        assert "moods" in watch.plans("Plan: 2 to submit.")
+        watch.tells("changed: jobs/labels.yaml\n")
 
         watch.process.send_signal(signal.SIGINT)
         assert watch.ends() == 0
-        assert watch.rest.endswith("Stopped watching.\n")
+        watch.tells("Stopped watching.\n")
     assert not (root / "state/batchops.duckdb").exists()
 
 
@@ -112,11 +112,11 @@ def test_new_settings_are_taken_up_and_wrong_ones_are_survived(tmp_path: Path) -
     root = make_project(tmp_path / "p")
     settings = (root / "batchops.toml").read_text()
     with watching(root) as watch:
-        watch.hears("Watching.")
+        watch.tells("Watching.")
         save(root / "batchops.toml", settings + "[poll]\n")
-        watch.hears("[invalid_toml]")
+        watch.tells("[invalid_toml]")
         save(root / "batchops.toml", settings + "[budget]\nmax_cost_usd = 7\n")
-        watch.hears("(limit $7.00)")
+        watch.plans("(limit $7.00)")
         watch.process.send_signal(signal.SIGTERM)
         assert watch.ends() == 0
 
@@ -124,11 +124,11 @@ def test_new_settings_are_taken_up_and_wrong_ones_are_survived(tmp_path: Path) -
 def test_with_apply_every_change_converges(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p")
     with watching(root, "--apply") as watch:
-        watch.hears("fetched, 3 rows (3 succeeded)")
+        watch.tells("fetched, 3 rows (3 succeeded)")
         with (root / "data/reviews.csv").open("a") as data:
             data.write("4,New\n")
-        watch.hears("created, 1 row, simulated answers")
-        watch.hears("fetched, 1 row (1 succeeded)")
+        watch.tells("created, 1 row, simulated answers")
+        watch.tells("fetched, 1 row (1 succeeded)")
         watch.process.send_signal(signal.SIGINT)
         assert watch.ends() == 0
     assert batchops(root, "plan").stdout == "No changes. 4 rows answered.\n"

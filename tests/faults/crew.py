@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -69,9 +70,16 @@ class Command:
         except TimeoutError:
             self.kill()
             raise
-        self._reader.close()
-        self._line.close()
+        self.close()
         return Ended(code, self.out, self.err)
+
+    def close(self) -> None:
+        """End it, unless it has ended."""
+        if self._line.fileno() >= 0:
+            if select.select([self._line], [], [], 0) == ([], [], []):
+                self.kill()
+            self._reader.close()
+            self._line.close()
 
 
 class Crew:
@@ -80,6 +88,7 @@ class Crew:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
+        self._started: list[Command] = []
         self._short = tempfile.TemporaryDirectory(prefix="crew-")  # a socket's path must be
         self._path = f"{self._short.name}/line"
         self._process = subprocess.Popen(
@@ -95,11 +104,20 @@ class Crew:
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir()
+        for name in ("out", "err"):
+            (folder / name).touch()
         line = socket.socket(socket.AF_UNIX)
         line.connect(self._path)
         order = {"words": list(words), "cwd": str(cwd), "environ": dict(environ), "step": step, "folder": str(folder)}
         line.sendall(json.dumps(order).encode() + b"\n")
-        return Command(line, folder)
+        command = Command(line, folder)
+        self._started.append(command)
+        return command
+
+    def dismiss(self) -> None:
+        """Let no command outlive the test that started it."""
+        while self._started:
+            self._started.pop().close()
 
     def close(self) -> None:
         self._process.terminate()

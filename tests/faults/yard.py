@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Yard(Workshop):
     service: Service = field(kw_only=True)
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), **self.service.environ}
+        return {**super().environment(), **self.service.environ, **self.environ}
 
     def start(self, *words: str, step: str = "") -> Command:
         """Start a command and let it run."""
@@ -84,8 +85,12 @@ class Yard(Workshop):
 
     def wait_ended(self) -> None:
         """Wait until no batch of this project is under way at the service."""
-        deadline = time.monotonic() + 60
-        while not all(batch["status"] in ENDED for batch in self.batches()):
+        self.wait_until(lambda: all(batch["status"] in ENDED for batch in self.batches()))
+
+    def wait_until(self, is_true: Callable[[], bool]) -> None:
+        """Look every now and then until it is so."""
+        deadline = time.monotonic() + 120
+        while not is_true():
             assert time.monotonic() < deadline, self.batches()
             time.sleep(0.02)
 

@@ -13,9 +13,8 @@ committing on what was read is one move: in between nobody else commits without 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 SLOTS = 2
@@ -44,15 +43,15 @@ class Assumed:
     grace: int = 1
     """Ticks over which a settling client looks, by its own clock."""
     lag: int = 1
-    """Ticks after which a batch is in the listings at the latest."""
+    """Ticks after which a batch is in the listings at the latest: no more than the grace."""
     revokes: bool = True
     """The input file is deleted before a batch is believed absent."""
     looks_before: bool = True
     """Looks over the grace come before the delete."""
     looks_after: bool = True
     """Looks over the grace come after the delete; else one look at once."""
-    checks_fence: bool = True
-    """Every commit checks that the lease is still ours."""
+    commits_check: bool = True
+    """Every commit checks that the lease is still ours, and that the submission is in the phase it expects."""
     creates_come_late: bool = True
     """A create whose sender has given up may still land; else it landed at once or never will."""
     delete_revokes: bool = True
@@ -254,18 +253,15 @@ class Conflict(Exception):
     """The holder of the lease met a phase that its commit does not expect: the protocol contradicts itself."""
 
 
-def _commit(
-    world: World, after: World, me: int, client: Client, change: str, follows: str, assumed: Assumed
-) -> Step:
-    """One transaction: the fence is checked, then the phase; both or nothing."""
-    if world.holder != me and assumed.checks_fence:
-        return f"finds the lease taken at {change}, and stops", _go(world, me, "dead")
+def _commit(world: World, after: World, me: int, client: Client, change: str, follows: str, assumed: Assumed) -> Step:
+    """One transaction: the fence is checked, then the phase; all or nothing."""
     before, phase = MOVES[change]
     found = world.submissions[client.slot]
-    if found.phase not in before:
-        if assumed.checks_fence:
+    if assumed.commits_check:
+        if world.holder != me:
+            return f"finds the lease taken at {change}, and stops", _go(world, me, "dead")
+        if found.phase not in before:
             raise Conflict(f"{change} of #{client.slot} in phase {found.phase!r}")
-        return f"finds #{client.slot} moved at {change}, and stops", _go(world, me, "dead")
     moved = _submission(after, client.slot, found._replace(phase=phase))
     return f"commits {change} of #{client.slot}", _go(moved, me, follows, client.slot)
 
@@ -335,40 +331,6 @@ def _tidy(world: World) -> World:
     return world
 
 
-def same(world: World) -> World:
-    """One of the worlds that differ only by the names of clients and slots."""
-    order = sorted(range(SLOTS), key=lambda slot: world.submissions[slot])
-    names = {NOBODY: NOBODY, **{slot: place for place, slot in enumerate(order)}}
-    clients = [(c._replace(slot=names[c.slot]), world.holder == me) for me, c in enumerate(world.clients)]
-    clients.sort()
-    holder = next((me for me, (_, is_holder) in enumerate(clients) if is_holder), NOBODY)
-    submissions = tuple(world.submissions[slot] for slot in order)
-    return World(world.request, holder, (clients[0][0], clients[1][0]), submissions, world.paid)
-
-
-# The search
-
-
-@dataclass
-class Search:
-    """Every state that was reached, up to names, how it was first reached, and the first bad one."""
-
-    reached: dict[World, tuple[World, str] | None] = field(default_factory=dict)
-    into: dict[World, list[World]] = field(default_factory=dict)
-    """State → the states before it, over steps in which nobody dies or is robbed."""
-    bad: World | None = None
-    steps: int = 0
-
-    def told(self) -> str:
-        """The shortest way to the bad state, a sentence a line; `*` marks a fault."""
-        sentences: list[str] = []
-        world = self.bad
-        while world is not None and (came := self.reached[same(world)]) is not None:
-            world, sentence = came
-            sentences.append(sentence)
-        return "\n".join(f"{number:3}. {sentence}" for number, sentence in enumerate(reversed(sentences), 1))
-
-
 def is_paid_twice(world: World) -> bool:
     return world.paid > 1
 
@@ -376,37 +338,3 @@ def is_paid_twice(world: World) -> bool:
 def is_lost(world: World) -> bool:
     """State has given up on a paid answer: it will be asked again."""
     return any(s.batch in {"running", "ended"} and s.phase in {"absent", "abandoned"} for s in world.submissions)
-
-
-def search(assumed: Assumed, is_bad: Callable[[World], bool] = is_paid_twice) -> Search:
-    """Breadth first through everything reachable, up to the first bad state. Raises Conflict."""
-    found = Search(reached={same(World()): None})
-    queue = deque([World()])
-    while queue:
-        world = queue.popleft()
-        here = same(world)
-        for sentence, after in steps(world, assumed):
-            found.steps += 1
-            there = same(after)
-            if "dies" not in sentence and "from the other" not in sentence:
-                found.into.setdefault(there, []).append(here)
-            if there in found.reached:
-                continue
-            found.reached[there] = (world, sentence)
-            if is_bad(after):
-                found.bad = after
-                return found
-            queue.append(after)
-    return found
-
-
-def hopeless(found: Search) -> set[World]:
-    """Reached states from which, if nobody dies any more, no way leads to "paid once and answered"."""
-    queue = [world for world in found.reached if world.request == "answered" and world.paid == 1]
-    hopeful = set(queue)
-    while queue:
-        for before in found.into.get(queue.pop(), ()):
-            if before not in hopeful:
-                hopeful.add(before)
-                queue.append(before)
-    return set(found.reached) - hopeful

@@ -25,6 +25,7 @@ JOB = {
     "name": "chat",
     "source": {"query": "SELECT i AS id FROM range(3) t(i)", "key": "id"},
     "model": "gpt-5-mini",
+    "retry": {"backoff": {"initial": "10ms"}},
 }
 LOST = {"on": "POST /v1/batches", "effect": "drop_before", "times": 1}
 LISTED_LATE = {"on": "POST /v1/batches", "effect": "hide_from_list", "seconds": 0.2, "times": 1}

@@ -49,6 +49,13 @@ class Service:
         """Replace the fault plan."""
         self._call("POST", "faults", {"rules": list(rules)})
 
+    def fired(self) -> Counter[str]:
+        """How often the rules of the fault plan have fired, by their names."""
+        counted: Counter[str] = Counter()
+        for rule in self._call("GET", "faults")["rules"]:
+            counted[rule["name"]] += rule["fired"]
+        return counted
+
     def advance(self, seconds: float) -> None:
         """Let the service's clock jump."""
         self._call("POST", "clock/advance", {"seconds": seconds})

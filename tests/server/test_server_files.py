@@ -216,13 +216,17 @@ def test_id_that_is_a_path_finds_nothing(desk: Desk, file_id: str) -> None:
         ("limit=10001", "limit", "integer_above_max_value"),
         ("limit=many", "limit", "invalid_type"),
         ("order=up", "order", "invalid_value"),
-        ("after=file-nowhere", "id", None),
     ],
 )
 def test_listing_with_a_wrong_parameter_is_refused(desk: Desk, query: str, param: str, code: str | None) -> None:
     answered = desk.raw("GET", f"/v1/files?{query}")
     problem = answered.json()["error"]
     assert (answered.status_code, problem["param"], problem["code"]) == (400, param, code)
+
+
+def test_listing_after_a_file_that_never_was_is_not_found(desk: Desk) -> None:
+    assert desk.raw("GET", "/v1/files?after=file-nowhere").status_code == 404
+    assert desk.raw("GET", "/v1/batches?after=batch_nowhere").status_code == 404
 
 
 def test_upload_of_fifty_megabytes_is_never_held_in_memory(desk: Desk) -> None:

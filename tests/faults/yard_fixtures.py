@@ -40,7 +40,8 @@ def service(shared_service: Service) -> Service:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, service: Service, crew: Crew) -> Yard:
+def yard(tmp_path: Path, service: Service, crew: Crew) -> Iterator[Yard]:
     found = Yard(tmp_path / "project", crew=crew, service=service)
     found.write({"batchops.toml": SETTINGS})
-    return found
+    yield found
+    crew.dismiss()
