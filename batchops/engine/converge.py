@@ -193,6 +193,7 @@ class Convergence:
         self._refuse_orphans(gathered)
         self.record(gathered, plan)
         for _ in range(2):  # once more where a create was lost and its batch is proven absent
+            gathered.refresh_recorded()  # a refusal may have held the job
             gathered.classify()
             if self.submit(gathered) or self.run.is_stopping or self._has_errors():
                 break
