@@ -114,7 +114,7 @@ class Gathered:
     def _is_on_record(self, wanted: WantedJob, record: JobRecord) -> bool:
         row = self.con.execute(
             "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
-            " WHERE job_id = ?",
+            " WHERE job_id = ? AND removed_at IS NULL",
             [wanted.diff.job_id],
         ).fetchone()
         said = (record.address, record.provider, record.is_simulated, record.render_id)
@@ -199,7 +199,7 @@ def _load_sources(
         for number, (job, request) in enumerate(zip(jobs, requests, strict=True)):
             try:
                 table = load_source(con, number, job, limit=limit)
-                fingerprint(con, table, request)
+                fingerprint(con, table, request, is_simulated=project.is_simulated(job.provider))
                 tables.append(table)
             except BatchopsError as problem:
                 problems.extend(problem.diagnostics)
@@ -242,10 +242,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def read_recorded(project: Project) -> list[RecordedJob]:
-    """The jobs of this environment as recorded, removed ones left out."""
+    """The jobs of this environment as recorded, removed ones too."""
     rows = project.reader.rows(
-        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held FROM state.jobs"
-        " WHERE environment = ? AND removed_at IS NULL",
+        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
+        " removed_at IS NOT NULL AS is_removed FROM state.jobs WHERE environment = ?",
         [project.environment],
     )
     return [
@@ -258,6 +258,7 @@ def read_recorded(project: Project) -> list[RecordedJob]:
             spec=orjson.loads(row["spec"]),
             is_protected=row["protected"],
             held=row["held"],
+            is_removed=row["is_removed"],
         )
         for row in rows
     ]
@@ -282,7 +283,7 @@ def _removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tupl
     """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
     declared = {job.address for job in project.load().jobs}
     moved = {job.spec.moved_from for job in project.load().jobs if job.address not in recorded}
-    return tuple(job for address, job in recorded.items() if address not in declared | moved)
+    return tuple(job for address, job in recorded.items() if not job.is_removed and address not in declared | moved)
 
 
 def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobRecord:
