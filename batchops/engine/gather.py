@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 import orjson
 
-from batchops.diagnostics import BatchopsError, Diagnostic
+from batchops.diagnostics import BatchopsError, Diagnostic, error
 from batchops.engine.project import Project
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_unmatched
+from batchops.plan.keys import key_text
 from batchops.request.render import digest_rows, fingerprint
 from batchops.request.source import SourceTable, load_source, open_work
 from batchops.request.template import CompiledRequest, compile_request
@@ -162,15 +163,38 @@ def gather(
     for number, (job, request, table) in enumerate(zip(jobs, requests, tables, strict=True)):
         draft = WantedJob(number, job, request, table, _NO_DIFF)
         wanted.append(WantedJob(number, job, request, table, _diff_job(project, draft, recorded, limit is not None)))
-    gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, replaced or {})
+    gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, {})
     if is_whole_project:
         gathered.removed = _removed_jobs(project, recorded)
     try:
+        gathered.replaced = _replaced_keys(con, wanted, replaced or {})
         gathered.classify(first=True)
     except BaseException:
         gathered.close()
         raise
     return gathered
+
+
+def _replaced_keys(
+    con: duckdb.DuckDBPyConnection, jobs: Sequence[WantedJob], replaced: Mapping[str, Collection[str] | None]
+) -> dict[str, Collection[str] | None]:
+    """Keys to pay for again in the text form of the sources. BatchopsError for one that no row has."""
+    found: dict[str, Collection[str] | None] = {}
+    for wanted in jobs:
+        written = replaced.get(wanted.address, ())
+        if written is None:
+            found[wanted.address] = None
+            continue
+        keys = [key_text(wanted.address, wanted.table.key_columns, key) for key in written]
+        missing = con.execute(
+            f"SELECT key FROM (SELECT unnest(?::VARCHAR[]) AS key) ANTI JOIN desired_{wanted.number} USING (key)",
+            [keys],
+        ).fetchall()
+        if missing:
+            shown = ", ".join(f"{wanted.address}@{key}" for (key,) in missing[:3])
+            raise BatchopsError(error("unknown_row", "Unknown row.", f"The query has no row {shown}."))
+        found[wanted.address] = keys
+    return found
 
 
 _NO_DIFF = DiffJob(0, {}, False, None, False, False, None)

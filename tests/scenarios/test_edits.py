@@ -16,7 +16,7 @@ REAL = 'project = "edits"\n[poll]\ninitial = "20ms"\n[submit]\nsettle_grace = "2
 
 def job(name: str = "a", template: str = "{{ id }}", **keys: object) -> str:
     source = {"query": "SELECT i AS id FROM range(6) t(i)", "key": "id"}
-    return json.dumps({"name": name, "source": source, "model": "gpt-5-mini", "template": template, **keys})
+    return json.dumps({"name": name, "source": source, "model": "gpt-5-mini", "template": template} | keys)
 
 
 @pytest.fixture
@@ -63,3 +63,12 @@ def test_a_protected_job_that_was_removed_is_protected_when_it_comes_back(shop: 
     shop.apply()
     assert shop.run("status", "--json").json["jobs"][0]["sync"] == "Synced"
     assert len(service.executions()) == 12
+
+
+def test_replace_takes_a_key_in_any_spelling_and_refuses_one_that_no_row_has(shop: Workshop) -> None:
+    source = {"query": "SELECT 'EU' AS region, i AS id FROM range(3) t(i)", "key": ["region", "id"]}
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(source=source)})
+    shop.apply()
+    assert shop.plan("--replace", 'a@["EU", 1]', "--samples", "0")["summary"]["rows"]["resubmit"] == 1
+    refused = shop.run("plan", "--replace", 'a@["EU","9"]', code=1)
+    assert 'The query has no row a@["EU","9"].' in refused.err
