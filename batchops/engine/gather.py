@@ -288,6 +288,24 @@ def read_recorded(project: Project) -> list[RecordedJob]:
     ]
 
 
+def modified_jobs(project: Project, jobs: Sequence[Job]) -> set[str]:
+    """Addresses of jobs that are new, or whose query, prompt, model, params, schema or provider moved since applied.
+
+    A job that cannot be compiled counts: planning it tells what is wrong with it.
+    """
+    recorded = {job.address: job for job in read_recorded(project) if not job.is_removed}
+    return {job.address for job in jobs if _is_modified(job, recorded.get(job.address))}
+
+
+def _is_modified(job: Job, recorded: RecordedJob | None) -> bool:
+    if recorded is None or recorded.provider != job.provider or recorded.spec.get("query") != job.query:
+        return True
+    try:
+        return dict(compile_request(job).parts) != recorded.parts
+    except BatchopsError:
+        return True
+
+
 def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, RecordedJob], is_limited: bool) -> DiffJob:
     spec = wanted.job.spec
     found = recorded.get(wanted.address) or (recorded.get(spec.moved_from) if spec.moved_from else None)
@@ -339,6 +357,7 @@ def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
     job, spec = wanted.job, wanted.job.spec
     template = job.template
     return {
+        "query": job.query,
         "key": list(wanted.table.key_columns),
         "key_types": list(wanted.table.key_types),
         "sensitive": list(spec.source.sensitive),

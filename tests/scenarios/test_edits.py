@@ -72,3 +72,20 @@ def test_replace_takes_a_key_in_any_spelling_and_refuses_one_that_no_row_has(sho
     assert shop.plan("--replace", 'a@["EU", 1]', "--samples", "0")["summary"]["rows"]["resubmit"] == 1
     refused = shop.run("plan", "--replace", 'a@["EU","9"]', code=1)
     assert 'The query has no row a@["EU","9"].' in refused.err
+
+
+def test_modified_jobs_are_the_new_and_the_edited_ones(shop: Workshop) -> None:
+    def modified() -> list[str]:
+        plan = shop.plan("--select", "state:modified", "--samples", "0")
+        return [job["address"] for job in plan["jobs"]]
+
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(), "jobs/b.yaml": job("b")})
+    assert modified() == ["a", "b"]
+    shop.apply()
+    assert modified() == []
+    shop.write({"jobs/a.yaml": job(description="No byte of a request changes")})
+    assert modified() == []
+    shop.write({"jobs/a.yaml": job(template="Again: {{ id }}")})
+    source = {"query": "SELECT i AS id FROM range(9) t(i)", "key": "id"}
+    shop.write({"jobs/b.yaml": job("b", source=source)})
+    assert modified() == ["a", "b"]
