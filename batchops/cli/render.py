@@ -70,30 +70,15 @@ def _find(invocation: Invocation, name: str) -> Job:
 
 def _relation(con: duckdb.DuckDBPyConnection, table: SourceTable, job: Job, keys: tuple[str, ...]) -> str:
     """A relation with the keys that were asked for; BatchopsError for one that no row has."""
-    texts = [_key_text(key, len(table.key_columns)) for key in keys]
+    from batchops.plan.keys import key_text  # noqa: PLC0415
+
+    texts = [key_text(job.address, table.key_columns, key) for key in keys]
     con.execute("CREATE TABLE wanted AS SELECT DISTINCT unnest(?::VARCHAR[]) AS key", [texts])
     missing = con.execute(f"SELECT key FROM wanted ANTI JOIN {table.name} s ON s.__key = wanted.key").fetchall()
     if missing:
         shown = ", ".join(f"{job.address}@{key}" for (key,) in missing[:3])
         raise BatchopsError(error("unknown_row", "Unknown row.", f"The query has no row {shown}."))
     return "wanted"
-
-
-def _key_text(key: str, columns: int) -> str:
-    """The key's text form; a key of several columns is a JSON array of texts."""
-    import orjson  # noqa: PLC0415
-
-    from batchops.request.digest import canonical  # noqa: PLC0415
-
-    if columns == 1:
-        return key
-    try:
-        parts = orjson.loads(key)
-    except orjson.JSONDecodeError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != columns:
-        raise UsageProblem(error("usage", "Usage error.", f'A key of {columns} columns is written ["a","b"].'))
-    return canonical([str(part) for part in parts]).decode()
 
 
 def _lines(batches: Iterable[list[Rendered]]) -> Iterator[bytes]:

@@ -17,6 +17,8 @@ from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
 
 FINGERPRINT_VERSION: Final = 1
+SIMULATED: Final = 0x80
+"""Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
 _INSERT_ROWS: Final = 10_000
 
 
@@ -29,16 +31,19 @@ class Rendered:
     body: bytes
 
 
-def fingerprint(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> None:
+def fingerprint(
+    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, is_simulated: bool = False
+) -> None:
     """Create `desired_{job_no}(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
 
-    Equal fingerprints mean equal render ids and equal used columns, types included. The top byte is the version.
+    Equal fingerprints mean equal render ids and equal used columns, types included, and answers that are all simulated
+    or all real. The top byte is the version, and SIMULATED.
     """
     used = [(name, kind) for name, kind in table.columns.items() if name in request.columns]
     constant = "".join(f"{len(part)}:{part}" for part in _constants(request, used))
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
-    version = FINGERPRINT_VERSION << 120
+    version = (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
     with utc_cursor(con) as cursor:
         cursor.execute(
             f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
