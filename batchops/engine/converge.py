@@ -122,6 +122,11 @@ class Convergence:
 
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
+        for wanted in gathered.jobs:  # once recorded, a row of another digest reads as never asked
+            gathered.con.execute(
+                f"CREATE OR REPLACE TABLE planned_{wanted.number} AS"
+                f" SELECT key, action FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
+            )
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
@@ -171,10 +176,12 @@ class Convergence:
         self.batches[BatchAction.CREATE] += done.batches
         with self.run.store.reading(gathered.con):
             counts = gathered.con.execute(
-                f"""SELECT action, count(*) FROM {wanted.changes} c
-                    JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
-                    WHERE action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
-                    GROUP BY action"""
+                f"""SELECT CASE c.action WHEN 'submit' THEN coalesce(p.action, c.action) ELSE c.action END AS told,
+                           count(*)
+                    FROM {wanted.changes} c JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
+                    LEFT JOIN planned_{wanted.number} p ON p.key = c.key
+                    WHERE c.action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
+                    GROUP BY told"""
             ).fetchall()
         for action, count in counts:
             self.rows[Action(action)] += count
@@ -186,6 +193,7 @@ class Convergence:
         self._refuse_orphans(gathered)
         self.record(gathered, plan)
         for _ in range(2):  # once more where a create was lost and its batch is proven absent
+            gathered.refresh_recorded()  # a refusal may have held the job
             gathered.classify()
             if self.submit(gathered) or self.run.is_stopping or self._has_errors():
                 break

@@ -162,7 +162,13 @@ class Faults:
         """Each rule's name, what it looks at, how often it saw that and how often it fired, in the plan's order."""
         with self._lock:
             return [
-                {"name": rule.name, "on": rule.on, "effect": rule.effect, "seen": self._seen[i], "fired": self._fired[i]}
+                {
+                    "name": rule.name,
+                    "on": rule.on,
+                    "effect": rule.effect,
+                    "seen": self._seen[i],
+                    "fired": self._fired[i],
+                }
                 for i, rule in enumerate(self._rules)
             ]
 
