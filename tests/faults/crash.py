@@ -28,17 +28,20 @@ def steps() -> list[str]:
     return list(found)
 
 
-def arm(spec: str) -> None:
-    """Let this process kill itself at STEP[:N], or stop there."""
+def arm(spec: str, trace: Path | None = None) -> None:
+    """Let this process kill itself at STEP[:N], or stop there; write each step it reaches to `trace`, if given."""
     from batchops.engine import steps as engine_steps  # noqa: PLC0415  `steps()` above needs no engine
 
     number = signal.SIGSTOP if spec.endswith("!") else signal.SIGKILL
     wanted, _, nth = spec.removesuffix("!").partition(":")
     lock = threading.Lock()
     left = int(nth or 1)
+    written = None if trace is None else os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def hook(step: str) -> None:
         nonlocal left
+        if written is not None:
+            os.write(written, f"{step}\n".encode())
         if step != wanted:
             return
         with lock:
