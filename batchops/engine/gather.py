@@ -165,7 +165,7 @@ def gather(
         wanted.append(WantedJob(number, job, request, table, _diff_job(project, draft, recorded, limit is not None)))
     gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, {})
     if is_whole_project:
-        gathered.removed = _removed_jobs(project, recorded)
+        gathered.removed = removed_jobs(project, recorded)
     try:
         gathered.replaced = _replaced_keys(con, wanted, replaced or {})
         gathered.classify(first=True)
@@ -321,7 +321,7 @@ def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, Record
     )
 
 
-def _removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
+def removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
     """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
     declared = {job.address for job in project.load().jobs}
     moved = {job.spec.moved_from for job in project.load().jobs if job.address not in recorded}

@@ -89,3 +89,16 @@ def test_modified_jobs_are_the_new_and_the_edited_ones(shop: Workshop) -> None:
     source = {"query": "SELECT i AS id FROM range(9) t(i)", "key": "id"}
     shop.write({"jobs/b.yaml": job("b", source=source)})
     assert modified() == ["a", "b"]
+
+
+def test_a_saved_plan_forgets_the_jobs_that_it_said_it_would(shop: Workshop) -> None:
+    gone = job(lifecycle={"on_remove": "forget"})
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": gone, "jobs/b.yaml": job("b")})
+    shop.apply()
+    (shop.root / "jobs/a.yaml").unlink()
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": gone})
+    shop.run("apply", "plan.json", code=10)
+    (shop.root / "jobs/a.yaml").unlink()
+    assert shop.run("apply", "plan.json", "--json").lines[-1]["summary"]["rows"]["forget"] == 6
+    assert shop.run("plan", "--detailed-exitcode").code == 0
