@@ -92,4 +92,6 @@ def _decide_standing(recorded: Recorded, rounds: Mapping[int, int], answered: in
     state = rounds.get(recorded.round, PENDING)
     if state != ANSWERED and answered is not None and answered > recorded.round:
         return Decision(Action.REUSE, recorded.digest, answered)
+    if state == PENDING and recorded.round > 0:  # somebody opened another round for it
+        return Decision(Action.RETRY, recorded.digest, recorded.round)
     return Decision(_STANDING[state], recorded.digest, recorded.round)

@@ -44,6 +44,7 @@ judged AS (
         WHEN is_standing AND standing_state = 3 THEN 'retry'
         WHEN is_standing AND standing_state = 4 THEN 'failed'
         WHEN is_standing AND standing_state = 5 THEN 'held'
+        WHEN is_standing AND recorded_round > 0 THEN 'retry'
         WHEN is_standing THEN 'submit'
         WHEN {keep} AND standing_state = 2 AND NOT simulation_changed THEN 'unchanged'
         WHEN answered_round IS NOT NULL THEN 'reuse'
@@ -68,6 +69,7 @@ SELECT p.key, p.fingerprint, p.digest, p.new_round AS round,
            WHEN p.is_replaced THEN 'requested'
            WHEN p.action IN ('in_flight', 'unchanged') THEN 'in_flight'
            WHEN p.action = 'reuse' THEN 'answered'
+           WHEN p.action = 'retry' AND p.is_standing AND p.standing_state = 0 THEN 'requested'
            WHEN p.action IN ('retry', 'failed', 'held') THEN
                CASE WHEN coalesce(q.outcome, p.standing_outcome) IN (4, 5) THEN 'batch_expired' ELSE 'row_failed' END
            WHEN {job_id} < 0 THEN 'new_job'

@@ -114,6 +114,8 @@ def test_retry_gives_up_rows_another_round_and_leaves_the_others_alone(service: 
     service.faults()
     assert shop.plan()["summary"]["rows"]["failed"] == 1
     assert "1 row gets another round." in shop.run("retry", "chat").out
+    plan = shop.plan("--detailed-exitcode", code=2)
+    assert (plan["summary"]["rows"]["retry"], plan["jobs"][0]["reasons"]["requested"]) == (1, 1)
     again = shop.apply().lines[-1]
     assert again["summary"]["rows"]["unchanged"] == ROWS
     assert {row["status"] for row in shop.results("chat")} == {"succeeded"}
