@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from batchops.settings import LoadedSettings
 
 LIBRARIES = ("duckdb", "openai", "pydantic", "jinja2", "ruamel.yaml", "click", "rich")
-_OPENAI_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+_VARIABLES = {
+    "openai": ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"),
+    "azure": ("AZURE_OPENAI_ENDPOINT", "OPENAI_API_VERSION"),
+}
 
 
 @dataclass
@@ -89,11 +92,12 @@ def _settings(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
 
 def _credentials(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
     """Which variables the providers read, and whether they are set."""
+    from batchops.providers.credentials import key_variable  # noqa: PLC0415
+
     for name, provider in loaded.settings.providers.items():
         if provider.kind == "local":
             continue
-        reference = (provider.api_key or "env:OPENAI_API_KEY").removeprefix("env:")
-        for variable in (reference, *_OPENAI_VARIABLES[1:]):
+        for variable in (key_variable(provider), *_VARIABLES[provider.kind]):
             yield {"provider": name, "variable": variable, "set": bool(loaded.environ.get(variable))}
 
 

@@ -11,6 +11,7 @@ import click
 
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import Diagnostic, ExitCode, Severity
+from batchops.request.offer import check_offers
 from batchops.spec.files import with_snippets
 from batchops.spec.load import load_project
 
@@ -26,8 +27,9 @@ def command(invocation: Invocation) -> int:
 
     root, settings = invocation.root, invocation.loaded.settings
     loaded = load_project(root, default_provider=settings.provider, providers=tuple(settings.providers))
+    offers = check_offers(loaded.jobs, settings, invocation.loaded.environ)
     bindings = _check_bindings(root, loaded.jobs)
-    found = (*invocation.loaded.warnings, *loaded.diagnostics, *bindings)
+    found = (*invocation.loaded.warnings, *loaded.diagnostics, *offers, *bindings)
     diagnostics = tuple(sorted(with_snippets(root, found), key=lambda diagnostic: diagnostic.place))
     errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
     if invocation.json:

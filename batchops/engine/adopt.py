@@ -212,8 +212,14 @@ def _adopted_line(project: Project, job: Job, line: Mapping[str, Any], places: _
     ours = parse_custom_id(identifier) if isinstance(identifier, str) else None
     if ours is not None:
         return AdoptedLine(*ours, custom_id=None)
-    if not isinstance(body, dict) or not isinstance(identifier, str) or line.get("url") != job.spec.endpoint:
+    if not isinstance(body, dict) or not isinstance(identifier, str) or not _asks(project, job, line):
         return None
     raw = digest(job.spec.endpoint, str(body.get("model", "")), canonical(body))
     found = ledger_digest(raw, key="", is_simulated=project.is_simulated(job.provider), salt=None)
     return AdoptedLine(found, *places.take(found), custom_id=identifier)
+
+
+def _asks(project: Project, job: Job, line: Mapping[str, Any]) -> bool:
+    """Whether a line asks the endpoint of the job, however its provider writes that."""
+    url = line.get("url")
+    return isinstance(url, str) and project.profile(job.provider).endpoint(url) == job.spec.endpoint

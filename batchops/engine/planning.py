@@ -17,7 +17,6 @@ from batchops.plan.diff import RecordedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason
 from batchops.plan.prices import price
-from batchops.providers.provider import Profile
 from batchops.request.endpoints import ENDPOINTS
 from batchops.spec.job import Job
 
@@ -27,11 +26,11 @@ _OUTPUT_ENDPOINTS = {"/v1/chat/completions", "/v1/responses", "/v1/completions"}
 def shard_limits(project: Project, job: Job) -> ShardLimits:
     """The provider's limits for this job's model, known without connecting."""
     settings = project.provider_settings(job.provider)
-    profile = Profile()
+    profile = project.profile(job.provider)
     model = settings.models.get(job.spec.model)
     return ShardLimits(
-        max_requests=min(settings.max_requests or profile.max_requests, job.spec.batch.max_requests),
-        max_bytes=min(settings.max_bytes or profile.max_bytes, job.spec.batch.max_bytes),
+        max_requests=min(profile.max_requests, job.spec.batch.max_requests),
+        max_bytes=min(profile.max_bytes, job.spec.batch.max_bytes),
         max_inputs=profile.max_embedding_inputs,
         max_tokens=model.max_enqueued_tokens if model else None,
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from batchops.diagnostics import BatchopsError, Severity, error
+from batchops.profiles import Profile, profile_of
 from batchops.providers import connect
 from batchops.providers.provider import Provider, ProviderContext
+from batchops.request.offer import check_offers
 from batchops.settings import LoadedSettings, ProviderSettings, Settings
+from batchops.spec.files import with_snippets
 from batchops.spec.job import Job
 from batchops.spec.load import LoadedProject, load_project, select_jobs
 from batchops.store.lease import leased
@@ -60,6 +63,10 @@ class Project:
     def provider_settings(self, name: str) -> ProviderSettings:
         return self.settings.providers[name]
 
+    def profile(self, provider: str) -> Profile:
+        """What the provider allows, known without connecting."""
+        return profile_of(self.settings.providers[provider], self.environ)
+
     def is_simulated(self, provider: str) -> bool:
         """Known without connecting: only the local provider makes its answers up."""
         return self.settings.providers[provider].kind == "local"
@@ -72,17 +79,32 @@ class Project:
         return self._providers[name]
 
     def load(self) -> LoadedProject:
-        return load_project(
+        """Every spec, with all that is wrong with them and with what they ask of their providers."""
+        loaded = load_project(
             self.root, default_provider=self.settings.provider, providers=tuple(self.settings.providers)
         )
+        refused = with_snippets(self.root, check_offers(loaded.jobs, self.settings, self.environ))
+        found = sorted((*loaded.diagnostics, *refused), key=lambda diagnostic: diagnostic.place)
+        return replace(loaded, diagnostics=tuple(found))
 
-    def jobs(self, *, select: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> tuple[Job, ...]:
-        """The enabled jobs that were asked for. Raises BatchopsError when any spec of the project is broken."""
+    def jobs(
+        self,
+        *,
+        select: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        modified: Callable[[Sequence[Job]], Collection[str]] | None = None,
+    ) -> tuple[Job, ...]:
+        """The enabled jobs that were asked for. Raises BatchopsError when any spec of the project is broken.
+
+        `modified` finds the addresses of `state:modified`, and is called only when that is among the selectors.
+        """
         project = self.load()
         if any(found.severity is Severity.ERROR for found in project.diagnostics):
             raise BatchopsError(*project.diagnostics)
-        chosen = select_jobs(project.jobs, select, exclude) if select or exclude else project.jobs
-        if select and not chosen:
+        is_by_state = any(selector.startswith("state:") for selector in (*select, *exclude))
+        moved = modified(project.jobs) if modified is not None and is_by_state else ()
+        chosen = select_jobs(project.jobs, select, exclude, modified=moved) if select or exclude else project.jobs
+        if not chosen and not is_by_state and select and not select_jobs(project.jobs, select, ()):
             names = ", ".join(job.address for job in project.jobs) or "none"
             raise BatchopsError(
                 error("nothing_selected", "No job matches.", f"--select {' '.join(select)} matches none of: {names}.")

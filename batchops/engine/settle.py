@@ -93,10 +93,10 @@ def _look_over_grace(run: Run, provider: Provider, found: Submission) -> RemoteB
 
 
 def find_batch(provider: Provider, found: Submission) -> RemoteBatch | None:
-    """The batch of a submission, by our metadata or by its input file, which is used only once."""
+    """The batch of a submission, by our metadata where that is kept, or by its input file, which is used only once."""
     since = None if found.file_created_at is None else int(found.file_created_at.timestamp()) - LOOK_BACK_SECONDS
     for batch in provider.list_batches(since=since):
-        is_ours = batch.metadata.get("batchops_submission") == str(found.token)
+        is_ours = provider.profile.supports_metadata and batch.metadata.get("batchops_submission") == str(found.token)
         if is_ours or batch.input_file_id == found.file_id:
             return batch
     return None

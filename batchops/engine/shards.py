@@ -22,6 +22,7 @@ import orjson
 from batchops.engine.gather import Gathered, WantedJob
 from batchops.plan.diff import ledger_digest
 from batchops.plan.estimate import ShardLimits, load_of
+from batchops.profiles import Profile
 from batchops.request.render import render_rows
 
 
@@ -96,9 +97,11 @@ def send_groups(con: duckdb.DuckDBPyConnection, wanted: WantedJob, now: datetime
     return found
 
 
-def write_shards(gathered: Gathered, wanted: WantedJob, limits: ShardLimits, now: datetime) -> Iterator[Shard]:
+def write_shards(
+    gathered: Gathered, wanted: WantedJob, limits: ShardLimits, now: datetime, profile: Profile
+) -> Iterator[Shard]:
     """Render what is due and yield each input file as soon as it is full and fsynced. Never holds more than one."""
-    writer = _Writer(gathered, wanted, limits)
+    writer = _Writer(gathered, wanted, limits, profile)
     for group in send_groups(gathered.con, wanted, now):
         yield from writer.write(group)
     yield from writer.finish()
@@ -107,11 +110,12 @@ def write_shards(gathered: Gathered, wanted: WantedJob, limits: ShardLimits, now
 class _Writer:
     """Packs lines into the current shard, and starts another where a limit or the kind of request says so."""
 
-    def __init__(self, gathered: Gathered, wanted: WantedJob, limits: ShardLimits) -> None:
+    def __init__(self, gathered: Gathered, wanted: WantedJob, limits: ShardLimits, profile: Profile) -> None:
         self._gathered = gathered
         self._wanted = wanted
         self._limits = limits
-        self._url = wanted.job.spec.endpoint
+        self._endpoint = wanted.job.spec.endpoint
+        self._profile = profile
         self._folder = gathered.folder / "shards"
         self._folder.mkdir(exist_ok=True)
         load = load_of(gathered.con, wanted.changes)
@@ -126,13 +130,14 @@ class _Writer:
         if amendment:
             request = request.amended(amendment)
         model = str((amendment or {}).get("model") or self._wanted.job.spec.model)
+        url = self._profile.path(self._endpoint, model)
         ledger = self._ledger_digests(group.keys) if amendment else {}
         for rows in render_rows(self._gathered.con, self._wanted.table, request, keys=group.keys):
             for row in rows:
                 digest = ledger.get(row.key) or self._ledger_digest(row.digest, row.key)
                 identifier = custom_id(digest, group.round, group.attempt)
-                line = encode_line(identifier, self._url, row.body)
-                inputs = _embedding_inputs(row.body) if self._url == "/v1/embeddings" else 1
+                line = encode_line(identifier, url, row.body)
+                inputs = _embedding_inputs(row.body) if self._endpoint == "/v1/embeddings" else 1
                 if self._shard is not None and not self._fits(line, inputs, model, group.is_retry):
                     yield self._close()
                 self._add(line, inputs, model, group)

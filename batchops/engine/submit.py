@@ -63,7 +63,7 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     slots = threading.Semaphore(parallel)
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(max_workers=parallel) as pool:
-        for shard in write_shards(gathered, wanted, first, run.now):
+        for shard in write_shards(gathered, wanted, first, run.now, provider.profile):
             slots.acquire()
             is_canary_out = first is not limits and bool(futures)
             if is_canary_out or done.is_cut_short or not _may_send(run, wanted, provider, shard, limits):
@@ -130,7 +130,7 @@ def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, in
     try:
         batch = provider.create(
             input_file_id=remote_file.id,
-            endpoint=wanted.job.spec.endpoint,
+            endpoint=provider.profile.path(wanted.job.spec.endpoint, shard.model),
             completion_window=wanted.job.spec.batch.completion_window,
             metadata=_metadata(run, wanted, shard),
             output_expires_after_seconds=_expiry_seconds(wanted.job),
@@ -158,7 +158,7 @@ def _upload(provider: Provider, shard: Shard, *, filename: str) -> RemoteFile:
     for attempt in range(UPLOAD_TRIES):
         reached("before_upload")
         try:
-            return provider.upload(shard.path, filename)
+            return provider.upload(shard.path, filename, model=shard.model)
         except Uncertain:
             if (found := provider.find_file(filename, shard.shard_bytes)) is not None:
                 return found

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 PROVIDERS = {
     "openai": "batchops.providers.openai:connect",
+    "azure": "batchops.providers.azure:connect",
     "local": "batchops.providers.local:connect",
 }
 

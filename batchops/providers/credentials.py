@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from batchops.diagnostics import BatchopsError, error
 from batchops.providers.provider import ProviderContext
+from batchops.settings import ProviderSettings
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _REFERENCE: Final = "env:"
@@ -34,22 +35,34 @@ class Credentials:
             return host == "localhost" or host.endswith(".localhost")
 
 
+def key_variable(settings: ProviderSettings) -> str:
+    """The environment variable that holds the provider's key."""
+    reference = settings.api_key  # the settings model refuses anything but a reference
+    if reference is not None:
+        return reference.removeprefix(_REFERENCE)
+    return "AZURE_OPENAI_API_KEY" if settings.kind == "azure" else "OPENAI_API_KEY"
+
+
 def credentials(context: ProviderContext) -> Credentials:
-    """From settings, else the SDK's own variables: OPENAI_BASE_URL, _API_KEY, _ORG_ID, _PROJECT_ID."""
+    """From settings, else the SDK's own variables: OPENAI_BASE_URL, _API_KEY, _ORG_ID, _PROJECT_ID, or Azure's."""
     settings, environ = context.settings, context.environ
     return Credentials(
-        base_url=_checked_url(
-            _value(context, "base_url", settings.base_url) or _unless_empty(environ, "OPENAI_BASE_URL") or OPENAI_URL
-        ),
+        base_url=_checked_url(_value(context, "base_url", settings.base_url) or _usual_url(context)),
         api_key=_api_key(context),
         organization=_value(context, "organization", settings.organization) or _unless_empty(environ, "OPENAI_ORG_ID"),
         project=_value(context, "project", settings.project) or _unless_empty(environ, "OPENAI_PROJECT_ID"),
     )
 
 
+def _usual_url(context: ProviderContext) -> str:
+    """Where a provider is that says nothing of it. Every Azure resource has an address of its own."""
+    if context.settings.kind != "azure":
+        return _unless_empty(context.environ, "OPENAI_BASE_URL") or OPENAI_URL
+    return _unless_empty(context.environ, "AZURE_OPENAI_ENDPOINT") or ""
+
+
 def _api_key(context: ProviderContext) -> str:
-    reference = context.settings.api_key  # the settings model refuses anything but a reference
-    name = reference.removeprefix(_REFERENCE) if reference else "OPENAI_API_KEY"
+    name = key_variable(context.settings)
     return _checked_key(context, name, context.environ.get(name, "").strip())
 
 
@@ -87,7 +100,8 @@ def _checked_url(url: str) -> str:
             error(
                 "invalid_base_url",
                 "Unusable base URL.",
-                f"base_url is {url!r}. Write the address up to the version, such as {OPENAI_URL}.",
+                f"base_url is {url!r}. Write the address up to the version, such as {OPENAI_URL}; for Azure the"
+                " resource's, such as https://NAME.openai.azure.com.",
             )
         )
     return url

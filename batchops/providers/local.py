@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from batchops.profiles import Profile
 from batchops.providers.credentials import Credentials
 from batchops.providers.openai import OpenAIProvider
 from batchops.providers.patience import Patience
 from batchops.providers.provider import (
-    Profile,
     ProviderContext,
     RemoteBatch,
     RemoteFile,
@@ -63,8 +63,8 @@ class LocalProvider:
     def profile(self) -> Profile:
         return self._inner.profile
 
-    def upload(self, path: Path, filename: str) -> RemoteFile:
-        return self._call(lambda provider: provider.upload(path, filename))
+    def upload(self, path: Path, filename: str, *, model: str | None = None) -> RemoteFile:
+        return self._call(lambda provider: provider.upload(path, filename, model=model))
 
     def find_file(self, filename: str, size_bytes: int) -> RemoteFile | None:
         return self._call(lambda provider: provider.find_file(filename, size_bytes))

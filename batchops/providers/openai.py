@@ -13,7 +13,6 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
@@ -21,13 +20,13 @@ from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
 import httpx2
 import openai
 
+from batchops.profiles import Profile, profile_of
 from batchops.providers.credentials import Credentials, credentials
 from batchops.providers.normalise import Malformed, batch_from, file_from, page_from
 from batchops.providers.patience import Patience
 from batchops.providers.provider import (
     Denied,
     Missing,
-    Profile,
     ProviderContext,
     ProviderError,
     RemoteBatch,
@@ -64,7 +63,21 @@ class _Reply(Protocol):
 
 def connect(context: ProviderContext) -> OpenAIProvider:
     """A client of the service that settings and environment name. Raises BatchopsError without usable credentials."""
-    return OpenAIProvider(context.name, context.settings, credentials(context))
+    profile = profile_of(context.settings, context.environ)
+    return OpenAIProvider(context.name, context.settings, credentials(context), profile=profile)
+
+
+def plain_client(access: Credentials, transport: httpx2.Client) -> openai.OpenAI:
+    """The SDK's client, with its own retries off."""
+    return openai.OpenAI(
+        api_key=access.api_key,
+        base_url=access.base_url,
+        organization=access.organization,
+        project=access.project,
+        max_retries=0,
+        timeout=transport.timeout,
+        http_client=transport,
+    )
 
 
 class OpenAIProvider:
@@ -76,23 +89,26 @@ class OpenAIProvider:
         settings: ProviderSettings,
         access: Credentials,
         *,
+        profile: Profile | None = None,
         is_simulated: bool = False,
         patience: Patience = Patience(),  # noqa: B008  frozen
+        make_client: Callable[[Credentials, httpx2.Client], openai.OpenAI] = plain_client,
     ) -> None:
         self.name = name
         self.is_simulated = is_simulated
-        self.profile = _profile(settings)
+        self.profile = profile or profile_of(settings, {})
         self._patience = patience
         self._secret = access.api_key
         # A redirected POST would be sent a second time, elsewhere.
         trust = httpx2.create_ssl_context(trust_env=not access.is_loopback)
-        self._reads = _client(settings, access, trust, follow_redirects=True)
-        self._writes = _client(settings, access, trust, follow_redirects=False)
+        self._reads = make_client(access, _transport_of(settings, access, trust, follow_redirects=True))
+        self._writes = make_client(access, _transport_of(settings, access, trust, follow_redirects=False))
 
-    def upload(self, path: Path, filename: str) -> RemoteFile:
+    def upload(self, path: Path, filename: str, *, model: str | None = None) -> RemoteFile:
+        told = {"x-litellm-model": model} if model and self.profile.names_model_at_upload else None
+        create = partial(self._writes.files.with_raw_response.create, extra_headers=told)
         with path.open("rb") as file:
-            send = partial(self._writes.files.with_raw_response.create, file=(filename, file), purpose="batch")
-            return self._once(send, file_from)
+            return self._once(partial(create, file=(filename, file), purpose="batch"), file_from)
 
     def find_file(self, filename: str, size_bytes: int) -> RemoteFile | None:
         """No limit is sent: the default is the most there is (10,000), and relatives refuse numbers over theirs."""
@@ -306,33 +322,15 @@ def _reaches_back(page: list[RemoteBatch], since: int) -> bool:
     return len(known) == len(times) > 0 and known == sorted(known, reverse=True) and known[-1] < since
 
 
-def _profile(settings: ProviderSettings) -> Profile:
-    usual = Profile()
-    return replace(
-        usual,
-        max_requests=settings.max_requests or usual.max_requests,
-        max_bytes=settings.max_bytes or usual.max_bytes,
-    )
-
-
-def _client(
+def _transport_of(
     settings: ProviderSettings, access: Credentials, trust: ssl.SSLContext, *, follow_redirects: bool
-) -> openai.OpenAI:
+) -> httpx2.Client:
     seconds = settings.timeout.total_seconds()
-    transport = openai.DefaultHttpxClient(
+    return openai.DefaultHttpxClient(
         timeout=openai.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds)),
         follow_redirects=follow_redirects,
         trust_env=not access.is_loopback,  # HTTP_PROXY must not stand between this machine and itself
         verify=trust,
-    )
-    return openai.OpenAI(
-        api_key=access.api_key,
-        base_url=access.base_url,
-        organization=access.organization,
-        project=access.project,
-        max_retries=0,
-        timeout=transport.timeout,
-        http_client=transport,
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchops.profiles import Profile
 from batchops.settings import ProviderSettings
 
 
@@ -68,27 +69,6 @@ class RemoteBatch:
     errors: tuple[BatchError, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What a service allows and how it differs (batch guide and OpenAPI text, 2026-08). Sizes in bytes."""
-
-    max_requests: int = 50_000
-    max_bytes: int = 200_000_000
-    max_embedding_inputs: int = 50_000
-    max_batches_per_hour: int = 2_000
-    windows: tuple[str, ...] = ("24h",)
-    endpoints: tuple[str, ...] = (
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/v1/embeddings",
-        "/v1/moderations",
-        "/v1/completions",
-    )
-    supports_metadata: bool = True
-    delete_revokes: bool = True
-    """Deleting the input file makes a batch that is created later fail unpaid."""
 
 
 class ProviderError(Exception):
@@ -151,8 +131,8 @@ class Provider(Protocol):
     is_simulated: bool
     profile: Profile
 
-    def upload(self, path: Path, filename: str) -> RemoteFile:
-        """Upload one input file, purpose `batch`. One try."""
+    def upload(self, path: Path, filename: str, *, model: str | None = None) -> RemoteFile:
+        """Upload one input file, purpose `batch`. One try. `model` is told to gateways that route by it."""
 
     def find_file(self, filename: str, size_bytes: int) -> RemoteFile | None:
         """The newest uploaded file with this name and size."""
@@ -169,7 +149,7 @@ class Provider(Protocol):
         metadata: Mapping[str, str],
         output_expires_after_seconds: int | None = None,
     ) -> RemoteBatch:
-        """Create a batch: the one call that costs money. One try."""
+        """Create a batch: the one call that costs money. One try. `endpoint` is the service's path for it."""
 
     def retrieve(self, batch_id: str) -> RemoteBatch:
         """One batch. Raises Missing, Denied."""

@@ -199,7 +199,7 @@ def _output_items(said: Said, body: dict[str, Any], context: Context) -> list[di
 
 def _completion(body: dict[str, Any], context: Context) -> dict[str, Any]:
     prompt = body.get("prompt")
-    prompts = prompt if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else [prompt]
+    prompts = prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)) else [prompt]
     wanted = Wanted([], None, {}, body.get("max_tokens") or 16, None)
     said = [_spoken(wanted, body, context, is_brief=True) for _ in prompts for _ in range(_copies(body))]
     input_tokens, output = prompt_tokens(body), sum(one.output_tokens for one in said)

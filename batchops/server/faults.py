@@ -166,10 +166,10 @@ class Faults:
                     "name": rule.name,
                     "on": rule.on,
                     "effect": rule.effect,
-                    "seen": self._seen[index],
-                    "fired": self._fired[index],
+                    "seen": self._seen[i],
+                    "fired": self._fired[i],
                 }
-                for index, rule in enumerate(self._rules)
+                for i, rule in enumerate(self._rules)
             ]
 
     def for_call(self, method: str, path: str) -> CallRule | None:

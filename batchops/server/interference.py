@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchops.server.app import Service
 from batchops.server.faults import CallRule
+from batchops.server.options import LOOPBACK
 from batchops.server.wire import error_object
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _FOREVER = 1e18
 Effect: TypeAlias = "Callable[[Interference, CallRule, Scope, Receive, Send], Awaitable[None]]"
 
@@ -145,9 +145,9 @@ def _is_local_call(scope: Scope) -> bool:
     headers = dict(scope["headers"])
     host = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname
     origin = headers.get(b"origin")
-    if origin is not None and urlsplit(origin.decode("latin-1")).hostname not in _LOOPBACK:
+    if origin is not None and urlsplit(origin.decode("latin-1")).hostname not in LOOPBACK:
         return False
-    return host in _LOOPBACK
+    return host in LOOPBACK
 
 
 def _labelled(send: Send) -> Send:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MIB = 1024 * 1024
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,5 @@ class ServerOptions:
     webhook_secret: str | None = field(default=None, repr=False)
     organization: str = "org-batchops"
     limits: Limits = Limits()
+    profile: str = "openai"
+    """The service to behave like; a name of `modes.MODES`."""

@@ -16,6 +16,7 @@ from batchops.server.wire import error_object
 _TAKES_NO_MAX_TOKENS = re.compile(r"(o\d|gpt-[5-9])(?!.*-chat)")
 _LEAST_OUTPUT_TOKENS = 16
 _MOST_EMBEDDING_INPUTS = 2048
+_MOST_TOKEN = 300_000  # above the size of any vocabulary
 
 
 def refusal(url: str, body: dict[str, Any]) -> Reply | None:
@@ -135,7 +136,7 @@ def _strict_inner(schema: dict[str, Any], path: tuple[str, ...]) -> str | None:
 
 def _embeddings(body: dict[str, Any]) -> Reply | None:
     given = body.get("input")
-    if isinstance(given, list) and len(given) > _MOST_EMBEDDING_INPUTS and not isinstance(given[0], int):
+    if isinstance(given, list) and len(given) > _MOST_EMBEDDING_INPUTS and isinstance(given[0], (str, list)):
         message = f"Invalid 'input': array too long. Expected an array with maximum length {_MOST_EMBEDDING_INPUTS}, "
         return _bad(f"{message}but got an array with length {len(given)} instead.", param="input")
     if given in ("", []):
@@ -158,13 +159,18 @@ def _is_name(value: Any) -> bool:
 
 def _is_input(value: Any) -> bool:
     """A text, texts, tokens, or arrays of tokens."""
-    if isinstance(value, str):
-        return True
-    return isinstance(value, list) and all(isinstance(one, (str, int)) or _are_tokens(one) for one in value)
+    if not isinstance(value, list) or not value:
+        return isinstance(value, str)
+    return _are_tokens(value) or all(isinstance(one, str) for one in value) or all(map(_are_tokens, value))
 
 
 def _are_tokens(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, int) for one in value)
+    return isinstance(value, list) and all(_is_token(one) for one in value)
+
+
+def _is_token(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= _MOST_TOKEN and value == int(value)
 
 
 def _is_moderated(value: Any) -> bool:

@@ -34,7 +34,7 @@ def _content(value: Any) -> int:
     if isinstance(value, str):
         return text_tokens(value)
     if isinstance(value, list):
-        if value and isinstance(value[0], int):
+        if value and isinstance(value[0], (int, float)):
             return len(value)
         return sum(_part(part) for part in value)
     return 0

@@ -36,7 +36,7 @@ _SEEN_IN_IMAGES = frozenset(
 
 def inputs_of(given: Any) -> list[Any]:
     """The inputs of an embedding request: a text, texts, tokens, or arrays of tokens."""
-    if isinstance(given, list) and given and not isinstance(given[0], int):
+    if isinstance(given, list) and given and isinstance(given[0], (str, list)):
         return given
     return [given]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """The origin of what nobody set, and the name of the environment that nobody chose."""
 
-KINDS = ("openai", "local")
+KINDS = ("openai", "local", "azure")
 """Every kind of provider; one of each exists without being declared, under the same name."""
 
 

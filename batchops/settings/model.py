@@ -67,15 +67,24 @@ class ModelSettings(Section):
     price: PriceSettings | None = None
 
 
+ProfileName = Literal[
+    "openai", "azure", "groq", "dashscope", "nebius", "moonshot", "doubleword", "parasail", "ogx", "litellm"
+]
+"""The services whose limits and ways are known; `batchops.profiles` says what they are."""
+
+
 class ProviderSettings(Section):
-    kind: Literal["openai", "local"]
+    kind: Literal["openai", "local", "azure"]
+    profile: ProfileName | None = None
     base_url: Address | None = None
+    api_version: str | None = Field(default=None, min_length=1)
     api_key: SecretReference | None = Field(default=None, repr=False)
     organization: str | None = None
     project: str | None = None
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     max_requests: int | None = Field(default=None, ge=1)
     max_bytes: Size | None = Field(default=None, ge=1)
+    max_batches_per_hour: int | None = Field(default=None, ge=1)
     timeout: Duration = parse_duration("10m")
 
 

@@ -55,7 +55,7 @@ def _invalid(path: Path, details: dict[str, Any]) -> Diagnostic:
     message = str(details["msg"]).removeprefix("Value error, ")
     match details["type"]:
         case "missing":
-            said = f"is missing.{' Kinds are openai and local.' if path[-1] == 'kind' else ''}"
+            said = f"is missing.{' Kinds are openai, azure and local.' if path[-1] == 'kind' else ''}"
         case "literal_error":
             expected = str(details["ctx"]["expected"])
             said = f"must be {expected}.{did_you_mean(str(details['input']), expected.split(chr(39)))}"

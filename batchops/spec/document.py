@@ -172,7 +172,7 @@ class Expansion:
         if re.match(r"\|[-+]?\d|\|\d", header):
             return None
         text = self._lines[node.start.line : node.end.line]
-        first = next((line for line in text if line.strip()), None)
+        first = next((line for line in text if line.strip(" \t")), None)
         return None if first is None else Position(node.start.line + 1, len(first) - len(first.lstrip(" ")) + 1)
 
 

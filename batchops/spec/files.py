@@ -103,7 +103,12 @@ def _walk(root: Path, folder: str, seen: set[Path]) -> Iterator[str]:
     if real in seen:
         return
     seen.add(real)
-    for entry in sorted(here.iterdir(), key=lambda entry: (entry.is_symlink(), entry.name)):
+    try:
+        entries = sorted(here.iterdir(), key=lambda entry: (entry.is_symlink(), entry.name))
+    except OSError:
+        yield folder  # reading it says why
+        return
+    for entry in entries:
         inner = f"{folder}/{entry.name}"
         if entry.name.startswith("."):
             continue

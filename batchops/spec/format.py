@@ -52,7 +52,7 @@ def _require_same(before: Parsed, result: str, filename: str, text: str) -> None
 
 def _words(text: str) -> Counter[str]:
     """Every line without its spaces and dashes: formatting moves those and whole lines, and nothing else."""
-    return Counter(filter(None, (re.sub(r"^-+|\s+", "", line.strip()) for line in split_lines(text))))
+    return Counter(filter(None, (re.sub(r"^-+|[ \t]+", "", line.strip(" \t")) for line in split_lines(text))))
 
 
 def _is_same(before: Parsed, after: Parsed) -> bool:
@@ -101,7 +101,7 @@ def _sort_entries(lines: list[str], node: Node, path: Path) -> None:
     first = node.entries[0][0]
     begin, column = first.start.line - 1, first.start.column - 1
     prefix = lines[begin][:column]
-    is_on_dash = bool(prefix.strip())
+    is_on_dash = bool(prefix.strip(" \t"))
     starts = [begin if is_on_dash else _lead(lines, begin, column, -1)]
     for (_, value), (key, _) in pairwise(node.entries):
         starts.append(_lead(lines, key.start.line - 1, column, last_line(value, lines)))
@@ -112,7 +112,7 @@ def _sort_entries(lines: list[str], node: Node, path: Path) -> None:
         chunks[order[0]] = chunks[order[0]][1:]
         chunks[0] = ["", *chunks[0]]
     if is_on_dash:
-        if chunks[order[0]][0].lstrip().startswith("#"):
+        if chunks[order[0]][0].lstrip(" \t").startswith("#"):
             return
         blank = 1 if chunks[0][0] == "" else 0
         chunks[0][blank] = " " * column + chunks[0][blank][column:]
@@ -132,7 +132,8 @@ def _lead(lines: list[str], key_line: int, column: int, after: int) -> int:
 
 def _below(lines: list[str], stop: int, column: int) -> int:
     """Comments below the last value that stand deeper than the keys belong to it."""
-    while stop < len(lines) and lines[stop].startswith(" " * (column + 1)) and lines[stop].lstrip().startswith("#"):
+    deeper = re.compile(rf" {{{column + 1},}}#")
+    while stop < len(lines) and deeper.match(lines[stop]):
         stop += 1
     return stop
 

@@ -46,7 +46,7 @@ def last_line(node: Node, lines: list[str]) -> int:
 def _block_end(node: Node, lines: list[str]) -> int:
     """The last line of a block scalar's content: trailing blank lines count only where the header keeps them."""
     first, stop = node.start.line, min(node.end.line - (node.end.column == 1), len(lines))
-    content = [number for number in range(first, stop) if lines[number].strip()]
+    content = [number for number in range(first, stop) if lines[number].strip(" \t")]
     indent = min((_indent(lines[number]) for number in content[:1]), default=0)
     header = _HEADER.search(lines[node.start.line - 1], node.start.column - 1)
     if header is not None and header[2]:
@@ -56,7 +56,7 @@ def _block_end(node: Node, lines: list[str]) -> int:
         content.pop()
     end = content[-1] if content else node.start.line - 1
     if header is not None and "+" in (header[1], header[3]):
-        while end + 1 < stop and not lines[end + 1].strip():
+        while end + 1 < stop and not lines[end + 1].strip(" \t"):
             end += 1
     return end
 
@@ -89,11 +89,11 @@ class _Layout:
                 laid.append(self._inside[number])
             elif number in self._moves:
                 text = self._narrowed(number)
-                laid.append((" " * self._moves[number].new + text.lstrip(" ")).rstrip())
-            elif line.lstrip().startswith("#"):
-                laid.append(" " * self._comment_column(number) + line.strip())
+                laid.append((" " * self._moves[number].new + text.lstrip(" ")).rstrip(" \t"))
+            elif line.lstrip(" \t").startswith("#"):
+                laid.append(" " * self._comment_column(number) + line.strip(" \t"))
             else:
-                laid.append(line.rstrip())
+                laid.append(line.rstrip(" \t"))
         return laid
 
     def _value(self, node: Node, owner: _Level, stack: tuple[_Level, ...]) -> None:
@@ -138,7 +138,7 @@ class _Layout:
 
     def _leaf(self, node: Node, owner: _Level, stack: tuple[_Level, ...]) -> None:
         first, column = node.start.line - 1, node.start.column - 1
-        if node.end != node.start and not self._lines[first][:column].strip():
+        if node.end != node.start and not self._lines[first][:column].strip(" \t"):
             level = _Level(column, owner.new + STEP)
             self._begin(first, level, (*stack, level))
         if node.style in {"|", ">"}:
@@ -147,19 +147,19 @@ class _Layout:
         for number in range(first + 1, node.end.line):
             line = self._lines[number]
             shifted = _indent(line) + owner.new - owner.old
-            self._inside[number] = " " * max(shifted, 0) + line.lstrip(" ") if line.strip() else ""
+            self._inside[number] = " " * max(shifted, 0) + line.lstrip(" ") if line.strip(" \t") else ""
 
     def _block_scalar(self, node: Node, owner: _Level) -> None:
         lines, end = self._lines, last_line(node, self._lines)
         header = _HEADER.search(lines[node.start.line - 1], node.start.column - 1)
         content = range(node.start.line, end + 1)
-        written = next((_indent(lines[number]) for number in content if lines[number].strip()), 0)
+        written = next((_indent(lines[number]) for number in content if lines[number].strip(" \t")), 0)
         new = owner.new + STEP if owner.new >= 0 else STEP
         if header is not None and header[2]:
             written, new = max(owner.old, 0) + int(header[2]), max(owner.new, 0) + int(header[2])
         for number in content:
             rest = lines[number][written:]
-            blank = not lines[number].strip() and not rest
+            blank = not lines[number].strip(" \t") and not rest
             self._inside[number] = "" if blank else " " * new + rest
 
     def _begin(self, line: int, level: _Level, stack: tuple[_Level, ...]) -> None:
@@ -171,7 +171,7 @@ class _Layout:
         if value.start.line - 1 != line or value.end == value.start:
             return
         gap = self._lines[line][column : value.start.column - 1]
-        if gap.strip() == ":":
+        if gap.strip(" \t") == ":":
             self._narrow(line, column, value.start.column - 1, ": ")
 
     def _narrow(self, line: int, start: int, end: int, text: str) -> None:

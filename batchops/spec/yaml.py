@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ MAX_BYTES: Final = 1_000_000
 MAX_DOCUMENTS: Final = 1_000
 _MAX_DIGITS: Final = 400
 _TOO_DEEP: Final = f"More than {MAX_DEPTH} levels are nested."
+_OLD_BREAKS: Final = "\x85\u2028\u2029"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -115,7 +116,7 @@ class _Reader:
         self.diagnostics: list[Diagnostic] = []
         self.finished: list[Document] = []
         self.damaged: set[Position] = set()
-        self._text = text
+        self._text, self._restored = _shielded(text)
         self._count = 0
         self._anchors: dict[str, Node | None] = {}
 
@@ -219,6 +220,7 @@ class _Reader:
 
     def _scalar(self, event: ScalarEvent) -> Node:
         start, end = _position(event.start_mark), _position(event.end_mark)
+        event.value = event.value.translate(self._restored)
         node = Node("scalar", start, end, value=event.value, style=event.style or None)
         tag = str(event.tag) if event.tag is not None else None
         if event.style == '"':
@@ -321,6 +323,19 @@ class _Reader:
             detail += " Merge several with one list: <<: [*a, *b]."
         self._add(error("duplicate_key", "Duplicate key.", detail), key)
         return True
+
+
+def _shielded(text: str) -> tuple[str, Mapping[int, str]]:
+    """The text with stand-ins for U+0085, U+2028 and U+2029, and the table that restores them.
+
+    They are ordinary characters in YAML 1.2, and ruamel ends lines at them as version 1.1 did.
+    """
+    found = [character for character in _OLD_BREAKS if character in text]
+    free = (character for character in map(chr, range(0xE000, 0xF900)) if character not in text)
+    shields = list(zip(found, free, strict=False))
+    for character, shield in shields:
+        text = text.replace(character, shield)
+    return text, {ord(shield): character for character, shield in shields}
 
 
 def plain(text: str) -> Any:

@@ -93,7 +93,9 @@ def attached(
     too new, and has then written nothing; Unwritable when the disk takes no more. Only with `is_new` a file is made
     where none is.
     """
-    options = "READ_ONLY" if read_only else f"STORAGE_VERSION {sql_text(STORAGE_VERSION)}"
+    options = "READ_ONLY" if read_only else "READ_WRITE"
+    if is_new:
+        options = f"STORAGE_VERSION {sql_text(STORAGE_VERSION)}"
     statement = f"ATTACH {sql_text(str(path))} AS state ({options})"
     with _visit:
         if not is_new:

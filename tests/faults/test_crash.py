@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from crash import steps
-from yard import Yard, job
+from yard import KILLED, Yard, job
 
 pytest_plugins = ("yard_fixtures",)
 
@@ -17,6 +21,9 @@ EVENTFUL = (
 """What makes one apply pass every step: a create that is refused, then one whose reply is lost, then a batch
 whose files are named late."""
 
+POINTS = [step for step in steps() if step.startswith("before_")] + ["after_create", "after_upload", "after_settle"]
+"""Steps that differ in what is on record, on disk or at the service; the others are equal to their neighbours."""
+
 BEFOREHAND = {"before_abandon": "after_intent", "after_abandon": "after_intent"}
 """Steps that are passed only after an earlier apply died at another."""
 
@@ -27,7 +34,9 @@ def prepare(yard: Yard) -> None:
     yard.service.faults(*EVENTFUL)
 
 
-@pytest.mark.parametrize("step", steps())
+@pytest.mark.parametrize(
+    "step", [step if step in POINTS else pytest.param(step, marks=pytest.mark.full) for step in steps()]
+)
 def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(yard: Yard, step: str) -> None:
     prepare(yard)
     if step == "after_forget":
@@ -41,3 +50,39 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(yard: Yard, ste
     assert yard.crash(step), f"no apply passes {step}: let the scenario above pass it"
     yard.converge()
     yard.hold_laws(rows=ROWS, requests=ROWS + (step == "after_forget"))
+
+
+PAIRS = [(first, second) for first in POINTS for second in POINTS]
+SAMPLE = [("after_create", "before_settle"), ("before_withdrawn", "before_created"), ("before_answers", "before_ended")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), SAMPLE + [pytest.param(*pair, marks=pytest.mark.full) for pair in PAIRS if pair not in SAMPLE]
+)
+def test_two_kills_one_after_the_other_pay_nothing_twice_and_lose_nothing(yard: Yard, first: str, second: str) -> None:
+    prepare(yard)
+    yard.crash(first)
+    yard.crash(second)
+    yard.converge()
+    yard.hold_laws(rows=ROWS)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("nth", [2, 3])
+@pytest.mark.parametrize("step", steps())
+def test_a_kill_when_a_step_is_passed_again_loses_nothing(yard: Yard, step: str, nth: int) -> None:
+    yard.write({"jobs/chat.yaml": job(rows=ROWS, batch={"max_requests": 2})})
+    yard.service.faults(*EVENTFUL)
+    yard.crash(f"{step}:{nth}")
+    yard.converge()
+    yard.hold_laws(rows=ROWS)
+
+
+def test_the_launcher_kills_a_command_line_of_its_own(yard: Yard) -> None:
+    prepare(yard)
+    launcher = Path(__file__).with_name("crash.py")
+    words = [sys.executable, str(launcher), "after_intent", "--", "apply", "--auto-approve"]
+    done = subprocess.run(words, cwd=yard.root, env=yard.environment(), capture_output=True, timeout=120, check=False)
+    assert done.returncode == KILLED, done.stderr
+    yard.converge()
+    yard.hold_laws(rows=ROWS)

@@ -10,6 +10,7 @@ import pytest
 
 from batchops.engine.judge import Expectation, judge
 from batchops.plan.prices import price
+from batchops.profiles import PROFILES, Profile
 from batchops.providers.refusals import kind_of
 from batchops.settings import ProviderSettings, Settings
 from batchops.spec.job import Outcome
@@ -26,6 +27,19 @@ def test_example_is_accepted_as_settings(example: str) -> None:
 def test_every_key_of_a_provider_is_described() -> None:
     for name in ProviderSettings.model_fields:
         assert f"`{name}" in PAGE or f"`{name}.NAME." in PAGE, name
+
+
+def test_the_table_of_services_says_what_the_profiles_say() -> None:
+    rows = re.findall(r"<!-- profiles -->\n(.*?)\n<!-- end -->", PAGE, re.S)[0].splitlines()[2:]
+    assert rows == [_row(profile) for profile in PROFILES.values()]
+
+
+def _row(profile: Profile) -> str:
+    endpoints = ", ".join(f"`{endpoint}`" for endpoint in profile.endpoints)
+    kept, revokes = ("yes" if known else "no" for known in (profile.supports_metadata, profile.delete_revokes))
+    size = f"{profile.max_bytes // 1_000_000:,} MB"
+    cells = (f"`{profile.name}`", f"{profile.max_requests:,}", size, profile.shown_windows, endpoints, kept, revokes)
+    return f"| {' | '.join(cells)} |"
 
 
 def test_every_outcome_is_in_the_table() -> None:

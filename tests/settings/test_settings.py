@@ -130,7 +130,7 @@ def test_every_mistake_of_a_file_is_reported_at_its_place(tmp_path: Path) -> Non
     assert found[0].detail == '"projct" is not a key of the settings. Did you mean "project"?'
     assert found[1].detail == '"inital" is not a key of [poll]. Did you mean "initial"?'
     assert found[1].snippet == 'inital = "1s"'
-    assert found[3].detail == '"providers.mine.kind" is missing. Kinds are openai and local.'
+    assert found[3].detail == '"providers.mine.kind" is missing. Kinds are openai, azure and local.'
 
 
 def test_a_mistake_in_a_variable_names_the_variable(tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ def test_not_a_number_is_read() -> None:
     assert math.isnan(_document("a: .nan\n").tree["a"])
 
 
+@pytest.mark.parametrize("form", ["a: x{}y\n", "a: 'x{}y'\n", 'a: "x{}y"\n', "a: |-\n  x{}y\n", "a: >-\n  x{}y\n"])
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029", "\ue000\u2028\ue001"])
+def test_line_ends_of_yaml_1_1_are_ordinary_characters(form: str, character: str) -> None:
+    assert _document(form.format(character)).tree == {"a": f"x{character}y"}
+    assert _document(f"{character}: 1 # {character}\nb: 2\n").key_location(("b",)).start == Position(2, 1)
+
+
 def test_keys_are_text_as_written() -> None:
     assert _document("50256: a\ntrue: b\n~: c\n").tree == {"50256": "a", "true": "b", "~": "c"}
 
