@@ -73,6 +73,8 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/bench.py
+	@echo
+	@$(BIN)/python tests/bench/reliability.py
 
 conformance: $(INSTALLED)
 	@$(PYTEST) -m "conformance"

@@ -172,7 +172,8 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
 )
 """By name. `ogx` and `litellm` run at home under any host, so they are chosen by `profile` alone."""
 
-_CLASSIC_AZURE: Final = MappingProxyType({CHAT: "/chat/completions", EMBEDDINGS: "/embeddings"})
+CLASSIC_AZURE: Final = MappingProxyType({CHAT: "/chat/completions", EMBEDDINGS: "/embeddings"})
+"""The paths of Azure's classic surface."""
 
 
 def profile_of(settings: ProviderSettings, environ: Mapping[str, str]) -> Profile:
@@ -182,7 +183,7 @@ def profile_of(settings: ProviderSettings, environ: Mapping[str, str]) -> Profil
     """
     known = PROFILES[_name(settings, environ)]
     if settings.kind == "azure" and not (base_url(settings, environ) or "").rstrip("/").endswith("/v1"):
-        known = replace(known, paths=_CLASSIC_AZURE)
+        known = replace(known, paths=CLASSIC_AZURE)
     return replace(
         known,
         max_requests=settings.max_requests or known.max_requests,

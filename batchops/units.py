@@ -6,6 +6,7 @@ for pydantic models, so that settings and specs read the same words.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 from typing import Annotated
@@ -74,6 +75,14 @@ def format_duration(duration: timedelta) -> str:
             out += f"{seconds // size}{unit}"
             seconds %= size
     return out or "0s"
+
+
+def format_usd(amount: float) -> str:
+    """Dollars and cents; below a cent two significant digits."""
+    if 0 < abs(amount) < 0.00995:
+        digits = 1 - math.floor(math.log10(abs(amount)))
+        return f"${amount:.{digits}f}"
+    return f"${amount:,.2f}"
 
 
 Duration = Annotated[

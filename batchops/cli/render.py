@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from batchops.request.render import Rendered
     from batchops.request.source import SourceTable
+    from batchops.request.template import CompiledRequest
     from batchops.spec.job import Job
 
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("job", metavar="JOB")
 @click.option("--key", "keys", multiple=True, metavar="K", help='Only this row; several columns as ["a","b"].')
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows, chosen by hash of their key.")
-@click.option("--explain", is_flag=True, help="Say on stderr how the bodies are made.")
+@click.option("--explain", is_flag=True, help="Say on stderr which rows SQL renders and why not all.")
 @shared_options(json=True)
 def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int | None, explain: bool) -> None:
     """Print the exact request bodies of a job, one JSON text a line. JOB may be JOB@KEY.
@@ -50,11 +51,33 @@ def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int 
             table = load_source(con, 0, found, limit=None if wanted else limit or invocation.loaded.limit)
             relation = _relation(con, table, found, wanted) if wanted else None
             if explain:
-                invocation.note("Rendered row by row.")
+                invocation.note(_explained(con, table, request))
             batches = render_rows(con, table, request, keys=relation)
             _print(_json_lines(batches, found, table) if invocation.json else _lines(batches))
         finally:
             con.close()
+
+
+def _explained(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> str:
+    """Which rows are rendered in the query engine, and why others are not."""
+    from batchops.request.place import place_in  # noqa: PLC0415
+    from batchops.request.render import explain  # noqa: PLC0415
+
+    found = explain(con, table, request)
+    lines = []
+    for unfit in found.unfit:
+        location = place_in(request.job, unfit.path, unfit.line).location
+        place = f"{location.filename}:{location.start.line}" if location else f"line {unfit.line}"
+        lines.append(f"  {place}: {unfit.reason}")
+    if lines:
+        return "\n".join(["Every row is rendered by Jinja2, because SQL cannot do exactly the same:", *lines])
+    if found.by_sql == found.rows:
+        return f"All {found.rows:,} rows are rendered in SQL."
+    rest = found.rows - found.by_sql
+    return (
+        f"{found.by_sql:,} of {found.rows:,} rows are rendered in SQL, {rest:,} by Jinja2: they hold NULLs, very long "
+        "texts, or characters or numbers that the two treat apart."
+    )
 
 
 def _find(invocation: Invocation, name: str) -> Job:
@@ -70,30 +93,15 @@ def _find(invocation: Invocation, name: str) -> Job:
 
 def _relation(con: duckdb.DuckDBPyConnection, table: SourceTable, job: Job, keys: tuple[str, ...]) -> str:
     """A relation with the keys that were asked for; BatchopsError for one that no row has."""
-    texts = [_key_text(key, len(table.key_columns)) for key in keys]
+    from batchops.plan.keys import key_text  # noqa: PLC0415
+
+    texts = [key_text(job.address, table.key_columns, key) for key in keys]
     con.execute("CREATE TABLE wanted AS SELECT DISTINCT unnest(?::VARCHAR[]) AS key", [texts])
     missing = con.execute(f"SELECT key FROM wanted ANTI JOIN {table.name} s ON s.__key = wanted.key").fetchall()
     if missing:
         shown = ", ".join(f"{job.address}@{key}" for (key,) in missing[:3])
         raise BatchopsError(error("unknown_row", "Unknown row.", f"The query has no row {shown}."))
     return "wanted"
-
-
-def _key_text(key: str, columns: int) -> str:
-    """The key's text form; a key of several columns is a JSON array of texts."""
-    import orjson  # noqa: PLC0415
-
-    from batchops.request.digest import canonical  # noqa: PLC0415
-
-    if columns == 1:
-        return key
-    try:
-        parts = orjson.loads(key)
-    except orjson.JSONDecodeError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != columns:
-        raise UsageProblem(error("usage", "Usage error.", f'A key of {columns} columns is written ["a","b"].'))
-    return canonical([str(part) for part in parts]).decode()
 
 
 def _lines(batches: Iterable[list[Rendered]]) -> Iterator[bytes]:

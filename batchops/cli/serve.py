@@ -13,6 +13,7 @@ import click
 
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
+from batchops.profiles import PROFILES
 from batchops.units import parse_count
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 @click.option("--upstream", metavar="URL", help="Forward each line to this real-time endpoint (https://…/v1).")
 @click.option("--upstream-key", metavar="env:NAME", help="The endpoint's key, by reference.")
 @click.option("--upstream-concurrency", default=8, show_default=True, type=click.IntRange(1, 256))
+@click.option(
+    "--profile", default="openai", show_default=True, type=click.Choice(list(PROFILES)), help="The service to be like."
+)
 @click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
 @click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
@@ -42,6 +46,7 @@ def command(
     host: str,
     port: int,
     data_dir: Path | None,
+    profile: str,
     faults: Path | None,
     upstream_key: str | None,
     keys: tuple[str, ...],
@@ -70,6 +75,7 @@ def command(
         webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
+        profile=profile,
     )
     return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
 

@@ -130,7 +130,7 @@ class Watch:
             addresses = touched(changed, jobs, self._jobs)
         known = {path for job in (*self._jobs, *jobs) for path in job.paths}
         self._jobs = jobs
-        scope = self._scope(jobs, addresses)
+        scope = self._scope(project, jobs, addresses)
         if scope is None:
             return
         if changed:
@@ -170,15 +170,12 @@ class Watch:
         self._tell(found)
         return loaded.jobs
 
-    def _scope(self, jobs: Sequence[Job], addresses: frozenset[str] | None) -> Scope | None:
+    def _scope(self, project: Project, jobs: Sequence[Job], addresses: frozenset[str] | None) -> Scope | None:
         """What to look at: the touched jobs among the selected ones; None when there are none."""
-        from batchops.spec.load import select_jobs  # noqa: PLC0415
-
-        chosen = self._invocation
-        whole = scope_of(chosen, None, ())
+        whole = scope_of(self._invocation, None, ())
         if addresses is None:
             return whole
-        selected = select_jobs(jobs, chosen.select, chosen.exclude) if not whole.is_whole else jobs
+        selected = jobs if whole.is_whole else whole.jobs(project)
         names = tuple(job.address for job in selected if job.address in addresses)
         return replace(whole, select=names, exclude=()) if names else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -122,6 +122,11 @@ class Convergence:
 
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
+        for wanted in gathered.jobs:  # once recorded, a row of another digest reads as never asked
+            gathered.con.execute(
+                f"CREATE OR REPLACE TABLE planned_{wanted.number} AS"
+                f" SELECT key, action FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
+            )
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
@@ -137,11 +142,14 @@ class Convergence:
             reached("after_forget")
         gathered.refresh_recorded()
 
-    def submit(self, gathered: Gathered) -> bool:
-        """Submit everything due of every job; one job's trouble does not stop the others. True when all was sent."""
+    def submit(self, gathered: Gathered, *, spared: Collection[str | None] = ()) -> bool:
+        """Submit everything due of every job but the `spared`; one job's trouble does not stop the others.
+
+        True when all was sent.
+        """
         is_complete, is_first = True, True
         for wanted in gathered.jobs:
-            if self.run.is_stopping or not self._owes(gathered, wanted):
+            if self.run.is_stopping or wanted.address in spared or not self._owes(gathered, wanted):
                 continue
             if not is_first:  # a job before this one may have asked the same just now
                 gathered.classify(only=wanted)
@@ -164,17 +172,19 @@ class Convergence:
         return bool(row and row[0])
 
     def _is_due(self, gathered: Gathered) -> bool:
-        return any(self._owes(gathered, wanted) for wanted in gathered.jobs)
+        return any(self._owes(gathered, wanted) for wanted in gathered.jobs if wanted.address not in self._troubled())
 
     def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
         with self.run.store.reading(gathered.con):
             counts = gathered.con.execute(
-                f"""SELECT action, count(*) FROM {wanted.changes} c
-                    JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
-                    WHERE action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
-                    GROUP BY action"""
+                f"""SELECT CASE c.action WHEN 'submit' THEN coalesce(p.action, c.action) ELSE c.action END AS told,
+                           count(*)
+                    FROM {wanted.changes} c JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
+                    LEFT JOIN planned_{wanted.number} p ON p.key = c.key
+                    WHERE c.action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
+                    GROUP BY told"""
             ).fetchall()
         for action, count in counts:
             self.rows[Action(action)] += count
@@ -185,27 +195,23 @@ class Convergence:
         deadline = _deadline(timeout)
         self._refuse_orphans(gathered)
         self.record(gathered, plan)
-        for _ in range(2):  # once more where a create was lost and its batch is proven absent
-            gathered.classify()
-            if self.submit(gathered) or self.run.is_stopping or self._has_errors():
-                break
+        gathered.classify()
+        if not self.submit(gathered) and not self.run.is_stopping and not self._is_over():
+            gathered.refresh_recorded()  # a refusal may have held the job
+            gathered.classify()  # once more where a create was lost and its batch is proven absent
+            self.submit(gathered, spared=self._troubled())
         interval = self._first_interval()
         gathered.classify()
-        while wait and not self.run.is_stopping and not self._has_errors():
+        while wait and not self.run.is_stopping and not self._is_over():
             pause = self._pause_before_next(gathered, interval)
-            if pause is None:
-                break
-            if time.monotonic() + pause > deadline:
-                self.codes.add(ExitCode.TIMED_OUT)
-                break
-            if self.run.pause(pause):
+            if pause is None or not self._pause(pause, deadline):
                 break
             has_moved = self.refresh()
             interval = self._first_interval() if has_moved else self._longer(interval)
             if has_moved or self._is_due(gathered):
                 gathered.refresh_recorded()
                 gathered.classify()
-                self.submit(gathered)
+                self.submit(gathered, spared=self._troubled())
                 gathered.classify()
         gathered.refresh_recorded()
         gathered.classify()
@@ -216,21 +222,29 @@ class Convergence:
         deadline, interval = _deadline(timeout), self._first_interval()
         while True:
             moved = self.refresh()
-            if self.run.is_stopping or self._has_errors() or not self._in_flight():
+            if self.run.is_stopping or self._is_over() or not self._in_flight():
                 return
             interval = self._first_interval() if moved else self._longer(interval)
-            if time.monotonic() + interval > deadline:
-                self.codes.add(ExitCode.TIMED_OUT)
+            if not self._pause(interval, deadline):
                 return
-            if self.run.pause(interval):
-                return
+
+    def _pause(self, seconds: float, deadline: float) -> bool:
+        """Wait, at most up to the deadline, for one last look there. False when it is over."""
+        left = deadline - time.monotonic()
+        if left <= 0 or (seconds > left and not self._in_flight()):
+            self.codes.add(ExitCode.TIMED_OUT)
+            return False
+        return not self.run.pause(min(seconds, left))
 
     def _pause_before_next(self, gathered: Gathered, interval: float) -> float | None:
         """Seconds until something may have moved; None when nothing is in flight or due any more."""
         pauses = []
         if self._in_flight():
             pauses.append(interval)
+        troubled = self._troubled()
         for wanted in gathered.jobs:
+            if wanted.address in troubled:
+                continue
             row = gathered.con.execute(
                 f"SELECT count(*), min(coalesce(due_at, ?)) FROM {wanted.changes}"
                 " WHERE action IN ('submit', 'resubmit', 'retry')",
@@ -243,8 +257,12 @@ class Convergence:
         return min(pauses, default=None)
 
     def _in_flight(self) -> bool:
-        """Whether a batch is open that the provider shows us: for another one nobody waits."""
-        return any(found.submission_id not in self._unseen for found in open_submissions(self.project, self.addresses))
+        """Whether a batch is open that the provider shows us, of a job without trouble: for others nobody waits."""
+        troubled = self._troubled()
+        return any(
+            found.submission_id not in self._unseen and found.address not in troubled
+            for found in open_submissions(self.project, self.addresses)
+        )
 
     def _first_interval(self) -> float:
         return self.project.settings.poll.initial.total_seconds()
@@ -254,6 +272,14 @@ class Convergence:
 
     def _has_errors(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self.run.problems)
+
+    def _troubled(self) -> set[str | None]:
+        """Addresses of jobs that met an error in this apply, which a person must look at; None for one of no job."""
+        return {problem.address for problem in self.run.problems if problem.severity is Severity.ERROR}
+
+    def _is_over(self) -> bool:
+        """Whether an error ends it all: any at all with `--fail-fast`, otherwise one that is of no single job."""
+        return self._has_errors() if self.fail_fast else None in self._troubled()
 
     def finish(self, gathered: Gathered | None) -> ApplyResult:
         """Say what was done and what is left; emits the last event."""

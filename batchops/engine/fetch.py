@@ -224,7 +224,7 @@ class _Fetching:
             due_at=due_at,
             amendment=orjson.dumps(decided.amendment).decode() if decided and decided.amendment else None,
         )
-        if decided is not None and found.outcome is Outcome.QUOTA_EXHAUSTED:
+        if decided is not None and decided.stops_job:
             self.held_because = decided.rule
         if raw is not None:
             self._add_answer(sent, found, raw)

@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 import orjson
 
-from batchops.diagnostics import BatchopsError, Diagnostic
+from batchops.diagnostics import BatchopsError, Diagnostic, error
 from batchops.engine.project import Project
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_unmatched
+from batchops.plan.keys import key_text
 from batchops.request.render import digest_rows, fingerprint
 from batchops.request.source import SourceTable, load_source, open_work
 from batchops.request.template import CompiledRequest, compile_request
@@ -114,7 +115,7 @@ class Gathered:
     def _is_on_record(self, wanted: WantedJob, record: JobRecord) -> bool:
         row = self.con.execute(
             "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
-            " WHERE job_id = ?",
+            " WHERE job_id = ? AND removed_at IS NULL",
             [wanted.diff.job_id],
         ).fetchone()
         said = (record.address, record.provider, record.is_simulated, record.render_id)
@@ -162,15 +163,38 @@ def gather(
     for number, (job, request, table) in enumerate(zip(jobs, requests, tables, strict=True)):
         draft = WantedJob(number, job, request, table, _NO_DIFF)
         wanted.append(WantedJob(number, job, request, table, _diff_job(project, draft, recorded, limit is not None)))
-    gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, replaced or {})
+    gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, {})
     if is_whole_project:
-        gathered.removed = _removed_jobs(project, recorded)
+        gathered.removed = removed_jobs(project, recorded)
     try:
+        gathered.replaced = _replaced_keys(con, wanted, replaced or {})
         gathered.classify(first=True)
     except BaseException:
         gathered.close()
         raise
     return gathered
+
+
+def _replaced_keys(
+    con: duckdb.DuckDBPyConnection, jobs: Sequence[WantedJob], replaced: Mapping[str, Collection[str] | None]
+) -> dict[str, Collection[str] | None]:
+    """Keys to pay for again in the text form of the sources. BatchopsError for one that no row has."""
+    found: dict[str, Collection[str] | None] = {}
+    for wanted in jobs:
+        written = replaced.get(wanted.address, ())
+        if written is None:
+            found[wanted.address] = None
+            continue
+        keys = [key_text(wanted.address, wanted.table.key_columns, key) for key in written]
+        missing = con.execute(
+            f"SELECT key FROM (SELECT unnest(?::VARCHAR[]) AS key) ANTI JOIN desired_{wanted.number} USING (key)",
+            [keys],
+        ).fetchall()
+        if missing:
+            shown = ", ".join(f"{wanted.address}@{key}" for (key,) in missing[:3])
+            raise BatchopsError(error("unknown_row", "Unknown row.", f"The query has no row {shown}."))
+        found[wanted.address] = keys
+    return found
 
 
 _NO_DIFF = DiffJob(0, {}, False, None, False, False, None)
@@ -199,7 +223,7 @@ def _load_sources(
         for number, (job, request) in enumerate(zip(jobs, requests, strict=True)):
             try:
                 table = load_source(con, number, job, limit=limit)
-                fingerprint(con, table, request)
+                fingerprint(con, table, request, is_simulated=project.is_simulated(job.provider))
                 tables.append(table)
             except BatchopsError as problem:
                 problems.extend(problem.diagnostics)
@@ -242,10 +266,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def read_recorded(project: Project) -> list[RecordedJob]:
-    """The jobs of this environment as recorded, removed ones left out."""
+    """The jobs of this environment as recorded, removed ones too."""
     rows = project.reader.rows(
-        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held FROM state.jobs"
-        " WHERE environment = ? AND removed_at IS NULL",
+        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
+        " removed_at IS NOT NULL AS is_removed FROM state.jobs WHERE environment = ?",
         [project.environment],
     )
     return [
@@ -258,9 +282,28 @@ def read_recorded(project: Project) -> list[RecordedJob]:
             spec=orjson.loads(row["spec"]),
             is_protected=row["protected"],
             held=row["held"],
+            is_removed=row["is_removed"],
         )
         for row in rows
     ]
+
+
+def modified_jobs(project: Project, jobs: Sequence[Job]) -> set[str]:
+    """Addresses of jobs that are new, or whose query, prompt, model, params, schema or provider moved since applied.
+
+    A job that cannot be compiled counts: planning it tells what is wrong with it.
+    """
+    recorded = {job.address: job for job in read_recorded(project) if not job.is_removed}
+    return {job.address for job in jobs if _is_modified(job, recorded.get(job.address))}
+
+
+def _is_modified(job: Job, recorded: RecordedJob | None) -> bool:
+    if recorded is None or recorded.provider != job.provider or recorded.spec.get("query") != job.query:
+        return True
+    try:
+        return dict(compile_request(job).parts) != recorded.parts
+    except BatchopsError:
+        return True
 
 
 def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, RecordedJob], is_limited: bool) -> DiffJob:
@@ -278,11 +321,11 @@ def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, Record
     )
 
 
-def _removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
+def removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
     """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
     declared = {job.address for job in project.load().jobs}
     moved = {job.spec.moved_from for job in project.load().jobs if job.address not in recorded}
-    return tuple(job for address, job in recorded.items() if address not in declared | moved)
+    return tuple(job for address, job in recorded.items() if not job.is_removed and address not in declared | moved)
 
 
 def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobRecord:
@@ -314,6 +357,7 @@ def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
     job, spec = wanted.job, wanted.job.spec
     template = job.template
     return {
+        "query": job.query,
         "key": list(wanted.table.key_columns),
         "key_types": list(wanted.table.key_types),
         "sensitive": list(spec.source.sensitive),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -87,13 +87,24 @@ class Project:
         found = sorted((*loaded.diagnostics, *refused), key=lambda diagnostic: diagnostic.place)
         return replace(loaded, diagnostics=tuple(found))
 
-    def jobs(self, *, select: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> tuple[Job, ...]:
-        """The enabled jobs that were asked for. Raises BatchopsError when any spec of the project is broken."""
+    def jobs(
+        self,
+        *,
+        select: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        modified: Callable[[Sequence[Job]], Collection[str]] | None = None,
+    ) -> tuple[Job, ...]:
+        """The enabled jobs that were asked for. Raises BatchopsError when any spec of the project is broken.
+
+        `modified` finds the addresses of `state:modified`, and is called only when that is among the selectors.
+        """
         project = self.load()
         if any(found.severity is Severity.ERROR for found in project.diagnostics):
             raise BatchopsError(*project.diagnostics)
-        chosen = select_jobs(project.jobs, select, exclude) if select or exclude else project.jobs
-        if select and not chosen:
+        is_by_state = any(selector.startswith("state:") for selector in (*select, *exclude))
+        moved = modified(project.jobs) if modified is not None and is_by_state else ()
+        chosen = select_jobs(project.jobs, select, exclude, modified=moved) if select or exclude else project.jobs
+        if not chosen and not is_by_state and select and not select_jobs(project.jobs, select, ()):
             names = ", ".join(job.address for job in project.jobs) or "none"
             raise BatchopsError(
                 error("nothing_selected", "No job matches.", f"--select {' '.join(select)} matches none of: {names}.")

@@ -69,6 +69,8 @@ class Verdict:
     delay: timedelta
     amendment: dict[str, Any] | None
     rule: str
+    stops_job: bool = False
+    """`do: hold`: nothing more of the job is submitted until a person says so."""
 
 
 def verdict(
@@ -94,7 +96,7 @@ def verdict(
 
     def ended(state: Literal["given_up", "held"], why: str = "") -> Verdict:
         counts = not is_free and rule.do != "hold"
-        return Verdict(state, counts, timedelta(), earlier, f"{name}{why}")
+        return Verdict(state, counts, timedelta(), earlier, f"{name}{why}", stops_job=rule.do == "hold")
 
     if rule.do != "retry":
         return ended("held" if rule.do == "hold" else "given_up")

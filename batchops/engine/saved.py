@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchops.diagnostics import Diagnostic, Stale, UsageProblem, error
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered, WantedJob, read_recorded, removed_jobs
 from batchops.engine.project import Project
 from batchops.plan.document import plan_document, plan_from_document, read_plan_document, write_plan_document
 from batchops.plan.model import Action, Plan
@@ -32,11 +32,15 @@ COVERED = "(" + ", ".join(f"'{action}'" for action in _LETTERS) + ")"
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan file, read. `jobs` says for each address what it stood on and which rows are covered."""
+    """A plan file, read. `jobs` says for each address what it stood on and which rows are covered.
+
+    `removed` are addresses that no spec declared any more when it was made.
+    """
 
     path: Path
     plan: Plan
     jobs: Mapping[str, Mapping[str, Any]]
+    removed: frozenset[str] = frozenset()
 
 
 def save_plan(gathered: Gathered, plan: Plan, path: Path) -> None:
@@ -79,7 +83,8 @@ def recorded_slice(project: Project, address: str, moved_from: str | None) -> st
 def read_saved(path: Path) -> SavedPlan:
     """Read a plan file. Raises BatchopsError for anything else, one without what it covers included."""
     document = read_plan_document(path)
-    jobs = document.get("covers", {}).get("jobs")
+    covers = document.get("covers", {})
+    jobs = covers.get("jobs")
     if not isinstance(jobs, dict):
         raise UsageProblem(
             error(
@@ -89,7 +94,7 @@ def read_saved(path: Path) -> SavedPlan:
                 fixes=["batchops plan --out plan.json"],
             )
         )
-    return SavedPlan(path, plan_from_document(document), jobs)
+    return SavedPlan(path, plan_from_document(document), jobs, frozenset(covers.get("removed", ())))
 
 
 def check_identity(project: Project, saved: SavedPlan) -> None:
@@ -127,8 +132,12 @@ def restrict(gathered: Gathered, saved: SavedPlan, *, is_resumed: bool) -> None:
         covered = saved.jobs[wanted.address]
         _load_covered(gathered, wanted, covered["rows"])
         problems += _moved(gathered, wanted, covered, is_resumed=is_resumed)
+    declared = {job.address for job in gathered.project.load().jobs}
+    problems += [_stale("This job is declared again.", address) for address in sorted(saved.removed & declared)]
     if problems:
         raise Stale(*problems)
+    recorded = {job.address: job for job in read_recorded(gathered.project)}
+    gathered.removed = tuple(job for job in removed_jobs(gathered.project, recorded) if job.address in saved.removed)
     gathered.replaced = {wanted.address: _still_replaced(gathered, wanted) for wanted in gathered.jobs}
     gathered.is_covered = True
     gathered.is_limited = True

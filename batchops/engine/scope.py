@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from batchops.diagnostics import BatchopsError, did_you_mean, error
+from batchops.engine.gather import modified_jobs
 from batchops.engine.project import Project
 from batchops.spec.job import Job
 
@@ -25,7 +27,7 @@ class Scope:
 
     def jobs(self, project: Project) -> tuple[Job, ...]:
         """The enabled jobs in scope. A project that never had a job is a mistake, not an empty plan."""
-        jobs = project.jobs(select=self.select, exclude=self.exclude)
+        jobs = project.jobs(select=self.select, exclude=self.exclude, modified=partial(modified_jobs, project))
         if not jobs and not project.load().jobs and not project.reader.exists:
             raise BatchopsError(
                 error("no_jobs", "The project declares no job.", "There is no YAML file in jobs/. Start with:",

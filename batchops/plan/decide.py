@@ -24,6 +24,7 @@ class Desired:
 
     digest: str
     is_replaced: bool = False
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Recorded:
 
     digest: str
     round: int
+    is_simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     if recorded is not None and recorded.digest == desired.digest:
         return _decide_standing(recorded, rounds, answered)
     standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
-    if recorded and flags.keeps_answers and standing == ANSWERED:
+    is_of_its_kind = recorded is not None and recorded.is_simulated == desired.is_simulated
+    if recorded and flags.keeps_answers and standing == ANSWERED and is_of_its_kind:
         return Decision(Action.UNCHANGED, desired.digest, recorded.round)
     if answered is not None:
         return Decision(Action.REUSE, desired.digest, answered)

@@ -37,6 +37,8 @@ class RecordedJob:
     spec: Mapping[str, object]
     is_protected: bool = False
     held: str | None = None
+    is_removed: bool = False
+    """No spec declared it at the last apply. It is remembered for the day it comes back: its protection holds."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,6 @@ class DiffJob:
     @property
     def job_id(self) -> int:
         return self.recorded.job_id if self.recorded else -1
-
-    @property
-    def simulation_changed(self) -> bool:
-        """Its answers were made up and shall be real, or the other way round: its digests are others then."""
-        return self.recorded is not None and self.recorded.is_simulated != self.is_simulated
 
     @property
     def changes(self) -> str:
@@ -106,7 +103,7 @@ def find_unmatched(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Itera
             LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
             LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
             WHERE r.key IS NULL OR r.fingerprint <> d.fingerprint OR coalesce(q.state, 0) IN (0, 3)
-               OR d.key IN (FROM replaced_{job.number}) OR {_flag(job.simulation_changed)}"""
+               OR d.key IN (FROM replaced_{job.number})"""
     )
     return name
 
@@ -122,7 +119,6 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
             keep=_flag(job.keeps_answers),
             forget=_flag(job.forgets_removed),
             held=_flag(recorded is not None and recorded.held is not None),
-            simulation_changed=_flag(job.simulation_changed),
             change_reason=f"'{_changed_part(job)}'",
         )
     )

@@ -5,7 +5,7 @@
 --         replaced_N (key), and the attached state.
 -- Writes  changes_N: one row for each desired row, and one for each row to forget.
 -- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and key; the flags keep, forget,
---         held, simulation_changed; and change_reason, the part of the spec that moved.
+--         held; and change_reason, the part of the spec that moved.
 CREATE OR REPLACE TABLE changes_{n} AS
 WITH recorded AS (
     SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job_id}
@@ -28,7 +28,9 @@ ledger AS (
 ),
 known AS (
     SELECT d.*, q.state AS standing_state, q.outcome AS standing_outcome, l.answered_round, l.latest_round, l.latest_state,
-           is_recorded AND d.digest = d.recorded_digest AS is_standing
+           is_recorded AND d.digest = d.recorded_digest AS is_standing,
+           -- the top bit of a fingerprint (request/render.py): made up then and real now, or the other way round
+           (d.fingerprint >> 127) <> (d.recorded_fingerprint >> 127) AS simulation_changed
     FROM desired d
     LEFT JOIN state.requests q ON q.digest = d.recorded_digest AND q.round = d.recorded_round
     LEFT JOIN ledger l ON l.digest = d.digest
@@ -43,7 +45,7 @@ judged AS (
         WHEN is_standing AND standing_state = 4 THEN 'failed'
         WHEN is_standing AND standing_state = 5 THEN 'held'
         WHEN is_standing THEN 'submit'
-        WHEN {keep} AND standing_state = 2 THEN 'unchanged'
+        WHEN {keep} AND standing_state = 2 AND NOT simulation_changed THEN 'unchanged'
         WHEN answered_round IS NOT NULL THEN 'reuse'
         WHEN latest_state = 1 THEN 'in_flight'
         WHEN latest_state = 3 THEN 'retry'
@@ -70,7 +72,7 @@ SELECT p.key, p.fingerprint, p.digest, p.new_round AS round,
                CASE WHEN coalesce(q.outcome, p.standing_outcome) IN (4, 5) THEN 'batch_expired' ELSE 'row_failed' END
            WHEN {job_id} < 0 THEN 'new_job'
            WHEN p.action = 'submit' THEN 'new_row'
-           WHEN {simulation_changed} THEN 'provider_changed'
+           WHEN p.simulation_changed THEN 'provider_changed'
            ELSE {change_reason}
        END AS reason,
        NOT p.is_recorded OR (NOT p.is_standing AND p.action <> 'unchanged')

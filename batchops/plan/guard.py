@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 from batchops.diagnostics import Diagnostic, Refused, error
 from batchops.plan.model import Action, JobPlan, Plan
+from batchops.units import format_usd
 
 
 def guard(
@@ -76,7 +77,7 @@ def _over_budget(
             error(
                 "over_budget",
                 "The plan is over budget.",
-                f"It may cost ${cost:,.2f}; budget.max_cost_usd is ${limit_usd:,.2f}. The largest part is"
+                f"It may cost {format_usd(cost)}; budget.max_cost_usd is {format_usd(limit_usd)}. The largest part is"
                 f" {dearest.address}. Raise the budget, ask fewer rows (--limit), or allow this job its cost:",
                 fixes=[f"batchops apply --allow-cost-over {dearest.address}={-(-cost // 1):.0f}"],
             )

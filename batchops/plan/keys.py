@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from batchops.diagnostics import UsageProblem, error
+
 SENSITIVE = "(sensitive)"
 WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
                   "UHUGEINT"}  # fmt: skip
@@ -21,3 +23,21 @@ def typed_key(
         column: SENSITIVE if column in sensitive else int(text) if kind in WHOLE_NUMBERS else text
         for column, kind, text in zip(columns, types, texts, strict=True)
     }
+
+
+def key_text(address: str, columns: Sequence[str], written: str) -> str:
+    """The text form of a key as a user wrote it behind `address@`: several columns are a compact JSON array of texts.
+
+    Raises UsageProblem when it is no list of as many columns.
+    """
+    if len(columns) == 1:
+        return written
+    try:
+        parts = orjson.loads(written)
+    except orjson.JSONDecodeError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != len(columns):
+        example = orjson.dumps(list(columns)).decode()
+        detail = f"The key of {address} has {len(columns)} columns; write it as a list: {address}@{example}"
+        raise UsageProblem(error("invalid_address", "Invalid address.", detail))
+    return orjson.dumps([part if isinstance(part, str) else orjson.dumps(part).decode() for part in parts]).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,11 +12,14 @@ import duckdb
 from batchops.request.digest import hasher
 from batchops.request.failures import Failures
 from batchops.request.source import KEY, SourceTable
+from batchops.request.sql import FastPath, Unfitness, compile_sql, filtered_by
 from batchops.request.template import CompiledRequest
 from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
 
 FINGERPRINT_VERSION: Final = 1
+SIMULATED: Final = 0x80
+"""Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
 _INSERT_ROWS: Final = 10_000
 
 
@@ -29,16 +32,19 @@ class Rendered:
     body: bytes
 
 
-def fingerprint(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> None:
+def fingerprint(
+    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, is_simulated: bool = False
+) -> None:
     """Create `desired_{job_no}(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
 
-    Equal fingerprints mean equal render ids and equal used columns, types included. The top byte is the version.
+    Equal fingerprints mean equal render ids and equal used columns, types included, and answers that are all simulated
+    or all real. The top byte is the version, and SIMULATED.
     """
     used = [(name, kind) for name, kind in table.columns.items() if name in request.columns]
     constant = "".join(f"{len(part)}:{part}" for part in _constants(request, used))
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
-    version = FINGERPRINT_VERSION << 120
+    version = (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
     with utc_cursor(con) as cursor:
         cursor.execute(
             f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
@@ -77,6 +83,26 @@ def _is_nested(kind: str) -> bool:
     return tree is None or tree.id in {"list", "array", "struct", "map", "union", "variant", "tuple"}
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a job's rows are rendered: so many of all by SQL, or why none is."""
+
+    rows: int
+    by_sql: int
+    unfit: tuple[Unfitness, ...]
+
+
+def explain(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> Explanation:
+    """Which path the rows of a source take, and why."""
+    path = compile_sql(request, table)
+    if not isinstance(path, FastPath):
+        return Explanation(table.rows, 0, path)
+    with utc_cursor(con) as cursor:
+        found = cursor.execute(f"SELECT count(*) FILTER (NOT {path.is_guarded}) FROM {path.relation}").fetchone()
+    assert found is not None
+    return Explanation(table.rows, found[0], ())
+
+
 def render_rows(
     con: duckdb.DuckDBPyConnection,
     table: SourceTable,
@@ -89,20 +115,68 @@ def render_rows(
 
     Rows that fail are left out; BatchopsError for them all comes after the last batch.
     """
-    digest_of = hasher(request.url, request.model)
     failures = Failures(request.job)
-    for rows in _fetched(con, table, request, keys, batch_rows):
-        batch = []
-        for key, row in rows:
-            try:
-                body = request.canonical(row)
-            except RowFailed as problem:
-                failures.add(key, problem)
-            else:
-                batch.append(Rendered(key, uuid.UUID(digest_of(body)), body))
-        if batch:
-            yield batch
+    path = compile_sql(request, table)
+    if isinstance(path, FastPath):
+        batches = _rendered_by_sql(con, table, request, path, keys, batch_rows, failures)
+    else:
+        batches = _rendered_by_jinja(con, table, request, keys, batch_rows, failures)
+    yield from (batch for batch in batches if batch)
     failures.raise_any()
+
+
+def _rendered_by_sql(
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    path: FastPath,
+    keys: str | None,
+    batch_rows: int,
+    failures: Failures,
+) -> Iterator[list[Rendered]]:
+    render = _row_renderer(request, failures)
+    names = list(path.names)
+    guarded = "".join(f", CASE WHEN {path.is_guarded} THEN {alias} END" for alias in path.names.values())
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"SELECT {KEY}, {path.digest}, encode({path.body}){guarded} FROM {filtered_by(path.relation, table, keys)}"
+        )
+        while rows := cursor.fetchmany(batch_rows):
+            batch = []
+            for key, digest, body, *values in rows:
+                if body is not None:
+                    batch.append(Rendered(key, digest, body))
+                elif rendered := render(key, dict(zip(names, values, strict=True))):
+                    batch.append(rendered)
+            yield batch
+
+
+def _rendered_by_jinja(
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    keys: str | None,
+    batch_rows: int,
+    failures: Failures,
+) -> Iterator[list[Rendered]]:
+    render = _row_renderer(request, failures)
+    for rows in fetched_rows(con, table, request, keys, batch_rows):
+        made = (render(key, row) for key, row in rows)
+        yield [rendered for rendered in made if rendered]
+
+
+def _row_renderer(request: CompiledRequest, failures: Failures) -> Callable[[str, dict[str, Any]], Rendered | None]:
+    digest_of = hasher(request.url, request.model)
+
+    def render(key: str, row: dict[str, Any]) -> Rendered | None:
+        try:
+            body = request.canonical(row)
+        except RowFailed as problem:
+            failures.add(key, problem)
+            return None
+        return Rendered(key, uuid.UUID(digest_of(body)), body)
+
+    return render
 
 
 def digest_rows(
@@ -123,9 +197,41 @@ def digest_rows(
         "(key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER)"
     )
     failures = Failures(request.job)
-    for rows in _fetched(con, table, request, keys, _INSERT_ROWS):
-        _insert(con, into, list(_digested(rows, request, failures)), request.inputs)
+    path = compile_sql(request, table)
+    if isinstance(path, FastPath):
+        _digest_by_sql(con, table, request, path, keys, into)
+        keys = _take_guarded(con, into)
+    if keys is not None or not isinstance(path, FastPath):
+        for rows in fetched_rows(con, table, request, keys, _INSERT_ROWS):
+            _insert(con, into, list(_digested(rows, request, failures)), request.inputs)
+    if isinstance(path, FastPath) and keys is not None:
+        con.execute(f"DROP TABLE {keys}")
     failures.raise_any()
+
+
+def _digest_by_sql(
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    path: FastPath,
+    keys: str | None,
+    into: str,
+) -> None:
+    """Digest every row in the engine; rows under the guard get no digest."""
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"INSERT INTO {into} SELECT {KEY}, {path.digest}, strlen({path.body}), "
+            f"{path.input_tokens}, {request.inputs} FROM {filtered_by(path.relation, table, keys)}"
+        )
+
+
+def _take_guarded(con: duckdb.DuckDBPyConnection, into: str) -> str | None:
+    """A relation of the keys without a digest, which are taken out; None where there are none."""
+    if con.execute(f"SELECT 1 FROM {into} WHERE digest IS NULL LIMIT 1").fetchone() is None:
+        return None
+    con.execute(f"CREATE OR REPLACE TABLE {into}_guarded AS SELECT key FROM {into} WHERE digest IS NULL")
+    con.execute(f"DELETE FROM {into} WHERE digest IS NULL")
+    return f"{into}_guarded"
 
 
 def _digested(
@@ -152,7 +258,7 @@ def _insert(con: duckdb.DuckDBPyConnection, into: str, rows: list[tuple[str, str
         )
 
 
-def _fetched(
+def fetched_rows(
     con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, keys: str | None, batch_rows: int
 ) -> Iterator[list[tuple[str, dict[str, Any]]]]:
     """Keys and used columns, as templates want them. On a cursor of its own: an open result owns its connection."""

@@ -167,7 +167,8 @@ _UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
     tree = environment.parse(slot.text)
-    names = frozenset(find_undeclared_variables(tree)) - set(environment.globals)
+    # Looking for names folds constants in place, so each purpose has a tree of its own.
+    names = frozenset(find_undeclared_variables(environment.parse(slot.text))) - set(environment.globals)
     guarded = _Guarded().visit(environment.parse(slot.text))
     code = environment.compile(guarded, filename=_FILENAME)
     return Text(

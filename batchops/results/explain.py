@@ -14,7 +14,7 @@ import duckdb
 import orjson
 
 from batchops.diagnostics import BatchopsError, UsageProblem, error
-from batchops.plan.keys import typed_key
+from batchops.plan.keys import key_text, typed_key
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_relation
 from batchops.results.reasons import Standing, next_step, why
 from batchops.results.recorded import RecordedJob
@@ -36,19 +36,8 @@ def parse_address(text: str) -> tuple[str, str | None]:
 
 
 def recorded_key(job: RecordedJob, written: str) -> str:
-    """The text that state keeps for a key as a user wrote it: composite keys are compact JSON arrays of texts."""
-    if len(job.key_columns) == 1:
-        return written
-    try:
-        parts = orjson.loads(written)
-    except orjson.JSONDecodeError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != len(job.key_columns):
-        example = ",".join(f'"{column}"' for column in job.key_columns)
-        count = len(job.key_columns)
-        detail = f"The key of {job.address} has {count} columns; write it as a list: {job.address}@[{example}]"
-        raise UsageProblem(error("invalid_address", "Invalid address.", detail))
-    return orjson.dumps([part if isinstance(part, str) else orjson.dumps(part).decode() for part in parts]).decode()
+    """The text that state keeps for a key as a user wrote it; see `key_text`."""
+    return key_text(job.address, job.key_columns, written)
 
 
 def explain_job(con: duckdb.DuckDBPyConnection, job: RecordedJob, *, now: datetime) -> dict[str, Any]:

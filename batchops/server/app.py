@@ -27,6 +27,7 @@ from batchops.server.answering import Answerer
 from batchops.server.blobs import Blobs
 from batchops.server.clock import Clock
 from batchops.server.faults import Faults, parse_rules
+from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Batch, File, Store
@@ -35,7 +36,7 @@ from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object,
 
 _LOG = logging.getLogger("batchops.server")
 _BATCH_FILE_LIFE_SECONDS = 30 * 86400
-_WINDOW_SECONDS = 86400
+_NEVER_SECONDS = 100 * 365 * 86400
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -60,10 +61,12 @@ class Service:
         answerer: Answerer,
         faults: Faults,
         options: ServerOptions,
+        mode: Mode,
         instance: str,
     ) -> None:
         self.store, self.blobs, self.clock, self.runner = store, blobs, clock, runner
         self.answerer, self.faults, self.options, self.instance = answerer, faults, options, instance
+        self.mode = mode
         self.calls: Counter[str] = Counter()
         self.hidden: dict[str, dict[str, float]] = {}
         """Ids that listings leave out: until a time, or for so many looks."""
@@ -116,6 +119,8 @@ async def create_file(request: Request) -> Response:
         purpose, seconds = parameters.upload_fields(upload)
         if purpose == "batch":
             parameters.check_batch_file(upload)
+            if service.mode.checks_uploads:
+                await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
             seconds = seconds or _BATCH_FILE_LIFE_SECONDS
         if service.store.stored_bytes(owner) + upload.bytes > limits.storage_bytes:
             raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
@@ -205,15 +210,17 @@ async def create_batch(request: Request) -> Response:
     service = _service(request)
     owner = service.owner(request)
     body = parameters.parse_json(await _json_body(request))
-    now = service.clock.seconds()
+    profile, now = service.mode.profile, service.clock.seconds()
+    file_id = parameters.text(body, "input_file_id")
+    endpoint, window = parameters.batch_endpoint(body, profile), parameters.window(body, profile)
     batch = Batch(
         id=f"batch_{secrets.token_hex(16)}",
         owner=owner,
-        input_file_id=parameters.text(body, "input_file_id"),
-        endpoint=parameters.choice(body, "endpoint", parameters.BATCH_ENDPOINTS),
-        completion_window=parameters.choice(body, "completion_window", parameters.WINDOWS),
+        input_file_id=file_id,
+        endpoint=endpoint,
+        completion_window=window,
         created_at=now,
-        expires_at=now + _WINDOW_SECONDS,
+        expires_at=now + (parameters.window_seconds(window) if service.mode.expires else _NEVER_SECONDS),
         metadata=parameters.metadata(body.get("metadata")),
         output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after"),
     )

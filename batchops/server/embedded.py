@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin
 
 from filelock import FileLock, Timeout
 
@@ -28,7 +29,7 @@ _LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Served:
-    """Where a data folder is served: `http://127.0.0.1:PORT/v1`."""
+    """Where a data folder is served: `http://127.0.0.1:PORT/v1`, or the base URL of another mode."""
 
     url: str
     pid: int
@@ -104,7 +105,7 @@ def serve(
     except BaseException:
         lock.release()
         raise
-    served = {"url": f"{service.url}/v1", "pid": os.getpid(), "instance": service.instance}
+    served = {"url": service.url, "pid": os.getpid(), "instance": service.instance}
     _write_json(address, served)
 
     def close() -> None:
@@ -112,7 +113,7 @@ def serve(
         service.close()
         lock.release()
 
-    return EmbeddedServer(f"{service.url}/v1", close)
+    return EmbeddedServer(service.url, close)
 
 
 def _start(data_dir: Path, options: ServerOptions, host: str, port: int) -> RunningService:
@@ -125,7 +126,7 @@ def find_served(data_dir: Path) -> Served | None:
     """The live server of a data folder, if its address is written down and it answers there."""
     try:
         served = Served(**json.loads((data_dir / "server.json").read_text()))
-        with _direct().open(f"{served.url.removesuffix('/v1')}/_batchops/health", timeout=2) as answer:
+        with _direct().open(urljoin(served.url, "/_batchops/health"), timeout=2) as answer:
             healthy = json.load(answer)
     except (OSError, ValueError, TypeError):
         return None

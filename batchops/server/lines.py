@@ -27,14 +27,14 @@ class Reply(NamedTuple):
     request_id: str | None = None
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """The lines of a validated input file, in its order."""
+def read_lines(path: Path, endpoint: str | None = None) -> Iterator[Line]:
+    """The lines of a validated input file, in its order; their url is `endpoint` however they write it."""
     with path.open("rb") as source:
         for number, raw in enumerate(source, 1):
             if raw.isspace():
                 continue
             parsed = orjson.loads(raw)
-            yield Line(number, parsed["custom_id"], parsed["url"], parsed["body"])
+            yield Line(number, parsed["custom_id"], endpoint or parsed["url"], parsed["body"])
 
 
 def read_custom_ids(path: Path) -> Iterator[str]:

@@ -46,3 +46,5 @@ class ServerOptions:
     webhook_secret: str | None = field(default=None, repr=False)
     organization: str = "org-batchops"
     limits: Limits = Limits()
+    profile: str = "openai"
+    """The service to behave like; a name of `modes.MODES`."""

@@ -7,9 +7,12 @@ from typing import Any
 
 import orjson
 
+from batchops.profiles import Profile
+from batchops.server.options import Limits
 from batchops.server.upload import Upload
-from batchops.server.validate import json_type
+from batchops.server.validate import check_input, json_type
 from batchops.server.wire import ApiError
+from batchops.units import parse_duration
 
 BATCH_ENDPOINTS = (
     "/v1/responses",
@@ -22,7 +25,6 @@ BATCH_ENDPOINTS = (
     "/v1/videos",
 )
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-WINDOWS = ("24h",)
 _LEAST_LIFE, _MOST_LIFE = 3600, 2592000
 _FORMAT_MESSAGE = "Invalid file format for Batch API. Must be .jsonl"
 
@@ -62,6 +64,23 @@ def choice(asked: Mapping[str, Any], param: str, supported: tuple[str, ...]) -> 
     if value not in supported:
         raise invalid_value(param, value, supported)
     return value
+
+
+def batch_endpoint(asked: Mapping[str, Any], profile: Profile) -> str:
+    """The endpoint of a batch. OpenAI's own takes some that no line can be answered for here."""
+    return choice(asked, "endpoint", BATCH_ENDPOINTS if profile.name == "openai" else profile.endpoints)
+
+
+def window(asked: Mapping[str, Any], profile: Profile) -> str:
+    """A completion window that the service offers."""
+    value = text(asked, "completion_window")
+    if not profile.offers_window(value):
+        raise invalid_value("completion_window", value, profile.windows)
+    return value
+
+
+def window_seconds(window: str) -> int:
+    return int(parse_duration(window).total_seconds())
 
 
 def text(asked: Mapping[str, Any], param: str) -> str:
@@ -169,3 +188,13 @@ def check_batch_file(upload: Upload) -> None:
         raise ApiError(400, _FORMAT_MESSAGE) from problem
     if not isinstance(parsed, dict):
         raise ApiError(400, _FORMAT_MESSAGE)
+
+
+def check_lines(upload: Upload, limits: Limits, profile: Profile) -> None:
+    """What a service that validates at upload refuses: any file that a batch could not be made of."""
+    with upload.path.open("rb") as content:
+        url = orjson.loads(content.readline()).get("url")
+    endpoint = profile.endpoint(url) if isinstance(url, str) else ""
+    if errors := check_input(upload.path, endpoint=endpoint, limits=limits, profile=profile).errors:
+        found = errors[0]
+        raise ApiError(400, f"Line {found['line']}: {found['message']}", param=found["param"], code=found["code"])

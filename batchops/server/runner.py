@@ -18,6 +18,8 @@ from itertools import islice
 from random import Random
 from typing import Any
 
+import orjson
+
 from batchops.server.answering import Abandoned, Answerer, answer_many, server_error
 from batchops.server.blobs import Blobs
 from batchops.server.clock import Clock
@@ -25,6 +27,7 @@ from batchops.server.faults import Faults, LineRule
 from batchops.server.journal import PLACEMENTS, Entry, Journal, copy_lines, read_entries
 from batchops.server.lanes import Lane, Warden
 from batchops.server.lines import Line, Reply, read_custom_ids, read_lines, result_line, unanswered_line
+from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.store import Batch, Event, File, Store
 from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
@@ -50,10 +53,12 @@ class Runner:
         answerer: Answerer,
         faults: Faults,
         options: ServerOptions,
+        mode: Mode,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
         self._answerer, self._faults, self._options, self._on_end = answerer, faults, options, on_end
+        self._mode = mode
         self._lock = threading.Lock()
         self._admission = threading.Lock()
         self._is_closing = threading.Event()
@@ -187,7 +192,14 @@ class Runner:
         except FileNotFoundError:
             return gone
         options, stop = self._options, self._is_closing.is_set
-        found = check_input(path, endpoint=batch.endpoint, limits=options.limits, models=options.models, stop=stop)
+        found = check_input(
+            path,
+            endpoint=batch.endpoint,
+            limits=options.limits,
+            models=options.models,
+            profile=self._mode.profile,
+            stop=stop,
+        )
         if fate := (batch.fate or {}).get("fail"):
             return [self._fated_error(fate, found.model)]
         if found.errors or stop():
@@ -254,7 +266,7 @@ class Runner:
         dice = str(self._store.ordinal(batch.id)) if self._faults.has_line_rules else ""
         lines = (
             line
-            for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl")
+            for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl", batch.endpoint)
             if line.custom_id not in journal.times
         )
         answered = answer_many(
@@ -368,9 +380,10 @@ class Runner:
         if status != "completed" and batch.in_progress_at is not None and (workspace / "input.jsonl").exists():
             asked = read_custom_ids(workspace / "input.jsonl")
             unanswered = (custom_id for custom_id in asked if custom_id not in journal.times)
-        output = self._write_file(batch, "output", iter(()))
+        kept = self._mode.keeps_empty if status == "completed" else frozenset()
+        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
         lines = (unanswered_line(secrets.token_hex(12), custom_id, f"batch_{status}") for custom_id in unanswered)
-        errors = self._write_file(batch, "error", lines)
+        errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
         expected = {"completed": ("finalizing",), "cancelled": ("cancelling",)}.get(status, _OPEN)
 
         def ended(before: Batch) -> Batch:
@@ -398,8 +411,8 @@ class Runner:
         now = self._clock.now()
         return Event(f"evt_{secrets.token_hex(16)}", batch.id, f"batch.{status}", int(now), 0, now)
 
-    def _write_file(self, batch: Batch, kind: str, more: Iterator[bytes]) -> File | None:
-        """The lines of one kind in an order of their own, or None if there are none."""
+    def _write_file(self, batch: Batch, kind: str, more: Iterator[bytes], *, keeps_empty: bool) -> File | None:
+        """The lines of one kind in an order of their own; without any None, unless the service makes empty files."""
         journal = self._blobs.workspace(batch.id) / "journal"
         places = [
             (offset, length)
@@ -410,10 +423,10 @@ class Runner:
         Random(f"{self._options.seed} {batch.input_file_id}").shuffle(places)  # noqa: S311  an order, not a secret
         temporary = self._blobs.temporary()
         with temporary.open("wb") as target:
-            target.writelines(copy_lines(journal, places))
-            target.writelines(more)
+            target.writelines(self._shown(copy_lines(journal, places)))
+            target.writelines(self._shown(more))
             size = target.tell()
-        if size == 0:
+        if size == 0 and not keeps_empty:
             temporary.unlink()
             return None
         file_id = f"file-{secrets.token_hex(12)}"
@@ -422,6 +435,10 @@ class Runner:
         life = batch.output_expires_seconds or _OUTPUT_LIFE_SECONDS
         name = f"{batch.id}_{kind}.jsonl"
         return File(file_id, batch.owner, name, "batch_output", size, now, now + life)
+
+    def _shown(self, lines: Iterator[bytes]) -> Iterator[bytes]:
+        show = self._mode.show_line
+        return lines if show is None else (orjson.dumps(show(orjson.loads(line))) + b"\n" for line in lines)
 
     def _expire_files(self) -> None:
         for file_id in self._store.expire_files(now=self._clock.seconds()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from batchops.server.clock import Clock
 from batchops.server.faults import Faults, load_rules
 from batchops.server.interference import Interference
 from batchops.server.listener import Listener
+from batchops.server.modes import MODES
 from batchops.server.options import LOOPBACK, ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Store
+from batchops.server.translation import Translation
 
 if TYPE_CHECKING:
     from batchops.server.webhooks import Webhooks
@@ -32,6 +35,8 @@ class RunningService:
     def __init__(self, data_dir: Path, options: ServerOptions, *, host: str, port: int) -> None:
         self.instance = secrets.token_hex(16)
         self._is_loopback = host in LOOPBACK
+        self._mode = mode = MODES[options.profile]
+        options = replace(options, limits=mode.limits(options.limits))
         rules = load_rules(Path(options.faults)) if options.faults else ()
         clock = Clock()
         with ExitStack() as opened:
@@ -52,10 +57,11 @@ class RunningService:
                 answerer=answerer,
                 faults=faults,
                 options=options,
+                mode=mode,
                 on_end=self._webhooks.nudge if self._webhooks else lambda: None,
             )
             opened.pop_all()
-        self.url = listener.url
+        self.url = f"{listener.url}{mode.base}"
         self._listener, self._runner, self._store = listener, runner, store
         self._service = Service(
             store=store,
@@ -65,13 +71,16 @@ class RunningService:
             answerer=answerer,
             faults=faults,
             options=options,
+            mode=mode,
             instance=self.instance,
         )
         listener.start(self._application, _headers(options))
         runner.resume()
 
     def _application(self, hang_up: Callable[[Scope], None]) -> ASGIApp:
-        return Interference(make_app(self._service), self._service, hang_up=hang_up, is_loopback=self._is_loopback)
+        app: ASGIApp = make_app(self._service)
+        app = Interference(app, self._service, hang_up=hang_up, is_loopback=self._is_loopback)
+        return app if self._mode.profile.name == "openai" else Translation(app, self._mode)
 
     def close(self) -> None:
         """Let answers under way finish, stop batches between two lines, close everything."""

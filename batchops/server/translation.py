@@ -32,7 +32,11 @@ class Translation:
         if not path.startswith(("/v1/files", "/v1/batches")):
             await self._app({**scope, "path": path}, receive, send)
             return
-        inner = {**scope, "path": self._inner_path(path), "query_string": self._inner_query(scope["query_string"])}
+        inner: Scope = {
+            **scope,
+            "path": self._inner_path(path),
+            "query_string": self._inner_query(scope["query_string"]),
+        }
         inner["raw_path"] = quote(inner["path"]).encode()
         is_creation = (scope["method"], path) == ("POST", "/v1/batches")
         if is_creation:
@@ -151,12 +155,12 @@ def _is_json(message: Message) -> bool:
 
 
 async def _read(receive: Receive) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def _refuse(send: Send) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import orjson
 
+from batchops.profiles import PROFILES, Profile
 from batchops.server.options import Limits
 from batchops.server.tokens import prompt_tokens
 
 MAX_ERRORS = 1000
+_OPENAI = PROFILES["openai"]
 _MEMBERS: tuple[tuple[str, type, str], ...] = (
     ("custom_id", str, "a string"),
     ("method", str, "a string"),
@@ -73,10 +75,11 @@ def check_input(
     endpoint: str,
     limits: Limits,
     models: frozenset[str] = frozenset(),
+    profile: Profile = _OPENAI,
     stop: Callable[[], bool] = lambda: False,
 ) -> Checked:
     """Read the whole file once, line by line. Ends early, with what it has, when `stop` says so."""
-    checker = _Checker(endpoint, limits, models)
+    checker = _Checker(endpoint, limits, models, profile)
     if (size := path.stat().st_size) > limits.batch_bytes:
         return checker.too_large(size)
     with path.open("rb") as source:
@@ -100,9 +103,10 @@ def _numbered(source: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 class _Checker:
-    def __init__(self, endpoint: str, limits: Limits, models: frozenset[str]) -> None:
+    def __init__(self, endpoint: str, limits: Limits, models: frozenset[str], profile: Profile) -> None:
         self.found = Checked()
         self._endpoint, self._limits, self._models = endpoint, limits, models
+        self._profile = profile
         self._custom_ids: set[str] = set()
         self._inputs = 0
 
@@ -165,7 +169,7 @@ class _Checker:
         if line["method"] != "POST":
             text = f"Invalid value: '{line['method']}'. Supported values are: 'POST'."
             self._add(number, "invalid_value", text, param="method")
-        if line["url"] != self._endpoint:
+        if self._profile.endpoint(line["url"]) != self._endpoint:
             text = "The URL provided for this request does not match the batch endpoint."
             self._add(number, "invalid_url", text, param="url")
 
@@ -195,7 +199,7 @@ class _Checker:
             self._add(number, "model_not_found", text, param="body.model")
         elif self.found.model is None:
             self.found.model = model
-        elif model != self.found.model:
+        elif model != self.found.model and not self._profile.multi_model:
             text = f"The model '{model}' for this request does not match the rest of the batch. "
             text += "Each batch must contain requests for a single model."
             self._add(number, "mismatched_model", text, param="body.model")

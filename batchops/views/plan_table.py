@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason
+from batchops.units import format_usd
 
 Step = Action | BatchAction
 
@@ -166,7 +167,7 @@ def notes(plan: Plan) -> list[str]:
             " estimate is what real ones would cost."
         )
     if plan.reused_usd:
-        said.append(f"Reusing paid answers saves {money(plan.reused_usd)}.")
+        said.append(f"Reusing paid answers saves {format_usd(plan.reused_usd)}.")
     return said
 
 
@@ -199,7 +200,7 @@ def _part(plan: Plan, step: Step) -> str:
 def _estimated(plan: Plan) -> str:
     if not any(_is_paid(job) for job in plan.jobs):
         return ""
-    limit = "" if plan.limit_usd is None else f" (limit {money(plan.limit_usd)})"
+    limit = "" if plan.limit_usd is None else f" (limit {format_usd(plan.limit_usd)})"
     cost = plan.cost
     if cost.low_usd is None:
         models = f": no price known for {', '.join(plan.unknown_models)}" if plan.unknown_models else ""
@@ -225,17 +226,9 @@ def cost_range(cost: Estimate) -> str:
     if cost.low_usd is None:
         return "cost unknown"
     if cost.high_usd is None:
-        return f"{money(cost.low_usd)} or more"
-    low, high = money(cost.low_usd), money(cost.high_usd)
+        return f"{format_usd(cost.low_usd)} or more"
+    low, high = format_usd(cost.low_usd), format_usd(cost.high_usd)
     return low if low == high else f"{low}–{high}"
-
-
-def money(usd: float) -> str:
-    """Dollars and cents; below a cent two significant digits."""
-    if 0 < abs(usd) < 0.00995:
-        digits = 1 - math.floor(math.log10(abs(usd)))
-        return f"${usd:.{digits}f}"
-    return f"${usd:,.2f}"
 
 
 def due(moment: datetime, now: datetime) -> str:

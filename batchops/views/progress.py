@@ -22,8 +22,9 @@ from batchops.plan.events import (
     RowFailures,
 )
 from batchops.terminal import visible
+from batchops.units import format_usd
 from batchops.views.diagnostics import render_text
-from batchops.views.plan_table import counted, money
+from batchops.views.plan_table import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -154,7 +155,7 @@ def event_line(event: Event, *, color: bool) -> str:
             counts = f", {done:,} of {event.total:,}" if event.total else ""
             return f"{event.address}: {event.batch_id} {event.status}{counts}"
         case BatchFetched():
-            cost = "" if event.cost_usd is None else f"; {money(event.cost_usd)}"
+            cost = "" if event.cost_usd is None else f"; {format_usd(event.cost_usd)}"
             outcomes = f" ({_outcomes(event.outcomes)})" if event.outcomes else ""
             return f"{event.address}: {event.batch_id} fetched, {counted(event.rows, 'row')}{outcomes}{cost}"
         case RowFailures():

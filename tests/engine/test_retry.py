@@ -49,6 +49,14 @@ def test_default_policy_for_each_outcome(outcome: Outcome, state: str, counts: b
     assert found.rule.startswith(f"default rule: {outcome} → ")
 
 
+def test_only_a_rule_that_says_hold_stops_the_job() -> None:
+    hold = {"rules": [{"when": ["server_error"], "do": "hold"}]}
+    assert tried(Outcome.SERVER_ERROR, hold).stops_job
+    assert tried(Outcome.QUOTA_EXHAUSTED).stops_job
+    assert not tried(Outcome.EXPIRED, free_attempts=MAX_FREE_ATTEMPTS).stops_job
+    assert not tried(Outcome.REFUSED).stops_job
+
+
 def test_every_failure_is_in_exactly_one_default_rule() -> None:
     assert sorted(outcome for rule in RULES for outcome in rule.when) == sorted(FAILURES)
 

@@ -1,6 +1,7 @@
 """Run `batchops` and die by SIGKILL at a named step: `python tests/faults/crash.py STEP[:N] -- plan --json`.
 
-N says at which time the step is reached; without it, the first. `steps()` finds every name there is.
+N says at which time the step is reached; without it, the first. `STEP!` stops there instead, until SIGCONT, like a
+machine that sleeps. `steps()` finds every name there is.
 """
 
 from __future__ import annotations
@@ -27,23 +28,26 @@ def steps() -> list[str]:
     return list(found)
 
 
-def arm(spec: str) -> None:
-    """Let this process kill itself at STEP[:N]."""
+def arm(spec: str, trace: Path | None = None) -> None:
+    """Let this process kill itself at STEP[:N], or stop there; write each step it reaches to `trace`, if given."""
     from batchops.engine import steps as engine_steps  # noqa: PLC0415  `steps()` above needs no engine
 
-    wanted, _, nth = spec.partition(":")
+    number = signal.SIGSTOP if spec.endswith("!") else signal.SIGKILL
+    wanted, _, nth = spec.removesuffix("!").partition(":")
     lock = threading.Lock()
     left = int(nth or 1)
+    written = None if trace is None else os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def hook(step: str) -> None:
         nonlocal left
+        if written is not None:
+            os.write(written, f"{step}\n".encode())
         if step != wanted:
             return
         with lock:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-                signal.pause()  # until the signal arrives
+                os.kill(os.getpid(), number)
 
     engine_steps.install(hook)
 

@@ -37,6 +37,8 @@ class Ended:
     code: int
     out: str
     err: str
+    steps: tuple[str, ...]
+    """The steps of the engine that it reached."""
 
 
 class Command:
@@ -71,7 +73,12 @@ class Command:
             self.kill()
             raise
         self.close()
-        return Ended(code, self.out, self.err)
+        return Ended(code, self.out, self.err, tuple((self._folder / "steps").read_text().split()))
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it from outside, unless it ends sooner."""
+        if not select.select([self._line], [], [], seconds)[0]:
+            self.kill()
 
     def close(self) -> None:
         """End it, unless it has ended."""
@@ -104,7 +111,7 @@ class Crew:
         self._count += 1
         folder = self._folder / str(self._count)
         folder.mkdir()
-        for name in ("out", "err"):
+        for name in ("out", "err", "steps"):
             (folder / name).touch()
         line = socket.socket(socket.AF_UNIX)
         line.connect(self._path)
@@ -170,10 +177,9 @@ def _perform(order: dict[str, Any]) -> None:
     os.environ.update(order["environ"])
     os.chdir(order["cwd"])
     sys.argv = ["batchops", *order["words"]]
-    if order["step"]:
-        from crash import arm  # noqa: PLC0415
+    from crash import arm  # noqa: PLC0415
 
-        arm(order["step"])
+    arm(order["step"], folder / "steps")
     from batchops.cli.main import run  # noqa: PLC0415
 
     code = run()

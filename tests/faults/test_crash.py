@@ -21,6 +21,9 @@ EVENTFUL = (
 """What makes one apply pass every step: a create that is refused, then one whose reply is lost, then a batch
 whose files are named late."""
 
+POINTS = [step for step in steps() if step.startswith("before_")] + ["after_create", "after_upload", "after_settle"]
+"""Steps that differ in what is on record, on disk or at the service; the others are equal to their neighbours."""
+
 BEFOREHAND = {"before_abandon": "after_intent", "after_abandon": "after_intent"}
 """Steps that are passed only after an earlier apply died at another."""
 
@@ -31,7 +34,9 @@ def prepare(yard: Yard) -> None:
     yard.service.faults(*EVENTFUL)
 
 
-@pytest.mark.parametrize("step", steps())
+@pytest.mark.parametrize(
+    "step", [step if step in POINTS else pytest.param(step, marks=pytest.mark.full) for step in steps()]
+)
 def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(yard: Yard, step: str) -> None:
     prepare(yard)
     if step == "after_forget":
@@ -46,9 +51,6 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(yard: Yard, ste
     yard.converge()
     yard.hold_laws(rows=ROWS, requests=ROWS + (step == "after_forget"))
 
-
-POINTS = [step for step in steps() if step.startswith("before_")] + ["after_create", "after_upload", "after_settle"]
-"""Steps that differ in what is on record, on disk or at the service; the others are equal to their neighbours."""
 
 PAIRS = [(first, second) for first in POINTS for second in POINTS]
 SAMPLE = [("after_create", "before_settle"), ("before_withdrawn", "before_created"), ("before_answers", "before_ended")]

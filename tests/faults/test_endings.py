@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from yard import RETRY, Yard, codes, job
 
 pytest_plugins = ("yard_fixtures",)
-
-needs_retry = pytest.mark.skipif(find_spec("batchops.cli.retry") is None, reason="the verb is not there yet")
 
 MOOD = {
     "title": "mood",
@@ -87,7 +84,6 @@ def test_a_full_queue_burns_no_attempt_and_the_wait_doubles(yard: Yard) -> None:
     yard.hold_laws(rows=4)
 
 
-@needs_retry
 @pytest.mark.parametrize(
     "fault",
     [
@@ -167,7 +163,6 @@ def test_every_ending_of_a_line_has_its_class_and_its_place_on_the_ladder(yard: 
     yard.hold_empty_plan()
 
 
-@needs_retry
 def test_a_refused_row_is_asked_again_on_request_and_keeps_its_digest(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(source=MARKED)})
     yard.service.faults(line(3, "refusal"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
 import time
 
 import pytest
@@ -49,6 +51,30 @@ def test_the_lease_says_who_holds_it_since_when_and_how_to_take_it(yard: Yard) -
     yard.service.advance(10_000)
     yard.converge()
     yard.hold_laws(rows=ROWS)
+
+
+def test_a_sender_that_slept_through_the_loss_of_its_lease_pays_nothing_and_writes_nothing(yard: Yard) -> None:
+    """A disk without locks lets two processes in; the fence and the deleted input file keep them apart.
+
+    The code is lease_lost.
+    """
+    yard.write({"jobs/chat.yaml": job(rows=ROWS)})
+    sleeper = yard.start("apply", "--auto-approve", "--wait", "--json", step="before_create!")
+    yard.wait_until(lambda: is_stopped(sleeper.pid))
+    (yard.root / "state" / "batchops.lease").unlink()
+    yard.converge()
+    sleeper.kill(signal.SIGCONT)
+    ended = sleeper.wait()
+    assert ended.code == 11
+    assert "lease_lost" in ended.out
+    yard.wait_ended()
+    assert sorted(batch["status"] for batch in yard.batches()) == ["completed", "failed"]
+    yard.hold_laws(rows=ROWS)
+
+
+def is_stopped(pid: int) -> bool:
+    told = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return told.stdout.startswith("T")
 
 
 @pytest.mark.parametrize("seed", [*range(2), *(pytest.param(n, marks=pytest.mark.full) for n in range(2, 20))])

@@ -100,7 +100,10 @@ def test_it_is_stale_when_what_was_reviewed_has_moved(planned: Yard, move: Any) 
     assert sum(planned.executed().values()) == before
 
 
-@pytest.mark.parametrize("step", ["after_record", "after_intent", "after_create", "after_created", "after_answers"])
+FULL = [pytest.param(step, marks=pytest.mark.full) for step in ("after_intent", "after_created", "after_answers")]
+
+
+@pytest.mark.parametrize("step", ["after_record", "after_create", *FULL])
 def test_after_a_kill_the_same_plan_goes_on_and_pays_nothing_twice(planned: Yard, step: str) -> None:
     command = planned.start("apply", "plan.json", "--wait", "--json", step=step)
     assert command.wait().code == -9

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, decide
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_unmatched, ledger_digest
 from batchops.plan.model import Action
+from batchops.request.render import SIMULATED
 from batchops.store import migrations
 from batchops.store.connection import open_memory
 
@@ -25,6 +26,7 @@ ledgers = st.dictionaries(st.tuples(st.sampled_from(DIGESTS), rounds), st.intege
 recorded_rows = st.dictionaries(st.sampled_from(KEYS), st.tuples(st.sampled_from(DIGESTS), rounds))
 desired_rows = st.dictionaries(st.sampled_from(KEYS), st.tuples(st.sampled_from(DIGESTS), st.booleans()))
 flags = st.builds(JobFlags, st.booleans(), st.booleans(), st.booleans())
+MADE_UP = SIMULATED << 120
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,8 @@ def _fill(
     desired: dict[str, tuple[UUID, bool]],
     recorded: dict[str, tuple[UUID, int]],
     ledger: dict[tuple[UUID, int], int],
+    *,
+    was_simulated: bool = False,
 ) -> None:
     con.execute("DELETE FROM state.rows; DELETE FROM state.requests")
     con.execute("CREATE OR REPLACE TABLE desired_0 (key VARCHAR, fingerprint UHUGEINT)")
@@ -50,7 +54,8 @@ def _fill(
         " inputs UINTEGER)"
     )
     for key, (digest, round_) in recorded.items():
-        con.execute("INSERT INTO state.rows VALUES (7, ?, ?, ?, ?, NULL)", [key, digest.int, digest, round_])
+        fingerprint = digest.int | (MADE_UP if was_simulated else 0)
+        con.execute("INSERT INTO state.rows VALUES (7, ?, ?, ?, ?, NULL)", [key, fingerprint, digest, round_])
     for (digest, round_), state in ledger.items():
         con.execute(
             "INSERT INTO state.requests (digest, round, state, attempts, free_attempts) VALUES (?, ?, ?, 1, 0)",
@@ -85,20 +90,21 @@ def _classified(
     return {key: (action, digest, round_, moves) for key, action, digest, round_, moves in rows}
 
 
-@given(desired=desired_rows, recorded=recorded_rows, ledger=ledgers, chosen=flags)
+@given(desired=desired_rows, recorded=recorded_rows, ledger=ledgers, chosen=flags, was_simulated=st.booleans())
 def test_sql_diff_decides_as_the_oracle_does(
     con: duckdb.DuckDBPyConnection,
     desired: dict[str, tuple[UUID, bool]],
     recorded: dict[str, tuple[UUID, int]],
     ledger: dict[tuple[UUID, int], int],
     chosen: JobFlags,
+    was_simulated: bool,
 ) -> None:
-    _fill(con, desired, recorded, ledger)
+    _fill(con, desired, recorded, ledger, was_simulated=was_simulated)
     found = _classified(con, _job(chosen), desired)
     named = {(str(digest), round_): state for (digest, round_), state in ledger.items()}
     for key in set(desired) | set(recorded):
         wanted = Desired(str(desired[key][0]), desired[key][1]) if key in desired else None
-        known = Recorded(str(recorded[key][0]), recorded[key][1]) if key in recorded else None
+        known = Recorded(str(recorded[key][0]), recorded[key][1], was_simulated) if key in recorded else None
         expected = decide(wanted, known, named, chosen)
         if expected is None:
             assert key not in found

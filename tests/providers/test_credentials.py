@@ -82,3 +82,15 @@ def test_key_is_not_in_the_text_of_credentials() -> None:
 )
 def test_service_on_this_machine_is_known_by_its_address(url: str, expected: bool) -> None:
     assert Credentials(url, "k").is_loopback is expected
+
+
+def test_azure_is_found_by_its_own_variables_and_has_no_address_of_its_own() -> None:
+    environ = {
+        "AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com",
+        "AZURE_OPENAI_API_KEY": "az",
+        "OPENAI_API_KEY": "no",
+    }
+    found = credentials(ProviderContext("azure", ProviderSettings(kind="azure"), Path(), environ))
+    assert (found.base_url, found.api_key) == ("https://r.openai.azure.com", "az")
+    with pytest.raises(BatchopsError, match="Unusable base URL"):
+        credentials(ProviderContext("azure", ProviderSettings(kind="azure"), Path(), {"AZURE_OPENAI_API_KEY": "az"}))

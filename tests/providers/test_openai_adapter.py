@@ -113,6 +113,17 @@ class TestWrites:
         }
         assert server.heard[0].headers["authorization"] == f"Bearer {KEY}"
 
+    def test_a_gateway_that_routes_by_model_is_told_it_and_no_other_service_is(
+        self, server: RudeServer, tmp_path: Path
+    ) -> None:
+        server.script("POST /v1/files", reply(FILE))
+        (tmp_path / "shard").write_bytes(b"{}\n")
+        for profile in ("openai", "litellm"):
+            provider = provider_at(server.url, [], profile=profile)
+            provider.upload(tmp_path / "shard", "a.jsonl", model="house-model")
+            provider.close()
+        assert [heard.headers.get("x-litellm-model") for heard in server.heard] == [None, "house-model"]
+
     @pytest.mark.parametrize("line", WRITES)
     @pytest.mark.parametrize(
         ("said", "expected"),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Service:
     def calls(self, call: str) -> int:
         return int(self.ledger()["calls"].get(call, 0))
 
-    def faults(self, *rules: dict[str, Any]) -> None:
+    def faults(self, *rules: Mapping[str, Any]) -> None:
         """Replace the fault plan."""
         self._call("POST", "faults", {"rules": list(rules)})
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 from openai import OpenAI
@@ -29,8 +30,7 @@ class Desk:
 
     def raw(self, method: str, path: str, **kwargs: Any) -> Any:
         """A call as it is, on the connection of the SDK: the answer, whatever its status."""
-        root = self.url.removesuffix("/v1")
-        return self.sdk._client.request(method, f"{root}{path}", **kwargs)
+        return self.sdk._client.request(method, urljoin(self.url, path), **kwargs)
 
     def control(self, path: str, body: Mapping[str, Any]) -> Any:
         answered = self.raw("POST", f"/_batchops/{path}", json=body)

@@ -391,3 +391,14 @@ def test_wrong_plan_at_run_time_changes_nothing(desk: Desk) -> None:
     answered = desk.raw("POST", "/_batchops/faults", json={"rules": [{"on": "line"}]})
     assert (answered.status_code, "rule 1" in answered.json()["error"]["message"]) == (400, True)
     assert desk.wait(desk.submit([chat("a")])).status == "failed"
+
+
+def test_the_plan_tells_how_often_each_rule_saw_its_call_and_fired(desk: Desk) -> None:
+    plan(desk, {"on": CREATE, "nth": 2, "effect": "drop_before", "name": "second"}, {"on": "line", "effect": "missing"})
+    file_id = desk.upload([chat("a")])
+    desk.create(file_id)
+    with pytest.raises(openai.APIConnectionError):
+        desk.create(file_id)
+    first, second = desk.raw("GET", "/_batchops/faults").json()["rules"]
+    assert first == {"name": "second", "on": CREATE, "effect": "drop_before", "seen": 2, "fired": 1}
+    assert second["on"] == "line"

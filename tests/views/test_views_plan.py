@@ -12,8 +12,9 @@ from sample_plans import MIXED, NOW, body, job, plan
 
 from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason, Sample
 from batchops.terminal import cells
+from batchops.units import format_usd
 from batchops.views.plan_markdown import LIMIT, cut_middle, render_markdown
-from batchops.views.plan_table import cost_range, due, entries, money, reading_order, summary
+from batchops.views.plan_table import cost_range, due, entries, reading_order, summary
 from batchops.views.plan_text import render_plan
 from batchops.views.sample_text import body_lines, sample_lines
 
@@ -85,7 +86,7 @@ def test_paying_again_comes_before_discarding_nothing_and_the_dear_before_the_ch
     ],
 )
 def test_money_is_readable_at_every_size(usd: float, text: str) -> None:
-    assert money(usd) == text
+    assert format_usd(usd) == text
 
 
 @pytest.mark.parametrize(

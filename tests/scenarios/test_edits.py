@@ -1,0 +1,104 @@
+"""What an edit of a provider, a spec or the project means for answers that are on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service import Service, serving
+from workshop import Workshop
+
+SIMULATED = 'project = "edits"\nprovider = "local"\n[poll]\ninitial = "20ms"\n'
+REAL = 'project = "edits"\n[poll]\ninitial = "20ms"\n[submit]\nsettle_grace = "200ms"\n'
+
+
+def job(name: str = "a", template: str = "{{ id }}", **keys: object) -> str:
+    source = {"query": "SELECT i AS id FROM range(6) t(i)", "key": "id"}
+    return json.dumps({"name": name, "source": source, "model": "gpt-5-mini", "template": template} | keys)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with serving(tmp_path / "served") as found:
+        yield found
+
+
+@pytest.fixture
+def shop(service: Service, tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path / "project", environ=service.environ)
+
+
+def test_rows_left_out_by_a_limit_do_not_keep_simulated_answers(shop: Workshop, service: Service) -> None:
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job()})
+    shop.apply()
+    shop.write({"batchops.toml": REAL})
+    shop.apply("--limit", "2")
+    plan = shop.plan("--samples", "0")
+    assert plan["summary"]["rows"]["resubmit"] == 4
+    assert plan["jobs"][0]["reasons"] == {"provider_changed": 4}
+    shop.apply()
+    assert len(service.executions()) == 6
+
+
+def test_on_change_keep_does_not_keep_simulated_answers_for_a_real_provider(shop: Workshop) -> None:
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(lifecycle={"on_change": "keep"})})
+    shop.apply()
+    shop.write({"batchops.toml": REAL})
+    assert shop.plan("--samples", "0")["jobs"][0]["reasons"] == {"provider_changed": 6}
+
+
+def test_a_protected_job_that_was_removed_is_protected_when_it_comes_back(shop: Workshop, service: Service) -> None:
+    other = {"jobs/b.yaml": job("b", "other {{ id }}")}
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True}), **other})
+    shop.apply()
+    (shop.root / "jobs/a.yaml").unlink()
+    shop.apply()
+    shop.write({"jobs/a.yaml": job(template="Again: {{ id }}")})
+    refused = shop.apply(code=5)
+    assert '"code": "protected"' in refused.out
+    assert len(service.executions()) == 12
+    shop.write({"jobs/a.yaml": job()})
+    shop.apply()
+    assert shop.run("status", "--json").json["jobs"][0]["sync"] == "Synced"
+    assert len(service.executions()) == 12
+
+
+def test_replace_takes_a_key_in_any_spelling_and_refuses_one_that_no_row_has(shop: Workshop) -> None:
+    source = {"query": "SELECT 'EU' AS region, i AS id FROM range(3) t(i)", "key": ["region", "id"]}
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(source=source)})
+    shop.apply()
+    assert shop.plan("--replace", 'a@["EU", 1]', "--samples", "0")["summary"]["rows"]["resubmit"] == 1
+    refused = shop.run("plan", "--replace", 'a@["EU","9"]', code=1)
+    assert 'The query has no row a@["EU","9"].' in refused.err
+
+
+def test_modified_jobs_are_the_new_and_the_edited_ones(shop: Workshop) -> None:
+    def modified() -> list[str]:
+        plan = shop.plan("--select", "state:modified", "--samples", "0")
+        return [job["address"] for job in plan["jobs"]]
+
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(), "jobs/b.yaml": job("b")})
+    assert modified() == ["a", "b"]
+    shop.apply()
+    assert modified() == []
+    shop.write({"jobs/a.yaml": job(description="No byte of a request changes")})
+    assert modified() == []
+    shop.write({"jobs/a.yaml": job(template="Again: {{ id }}")})
+    source = {"query": "SELECT i AS id FROM range(9) t(i)", "key": "id"}
+    shop.write({"jobs/b.yaml": job("b", source=source)})
+    assert modified() == ["a", "b"]
+
+
+def test_a_saved_plan_forgets_the_jobs_that_it_said_it_would(shop: Workshop) -> None:
+    gone = job(lifecycle={"on_remove": "forget"})
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": gone, "jobs/b.yaml": job("b")})
+    shop.apply()
+    (shop.root / "jobs/a.yaml").unlink()
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": gone})
+    shop.run("apply", "plan.json", code=10)
+    (shop.root / "jobs/a.yaml").unlink()
+    assert shop.run("apply", "plan.json", "--json").lines[-1]["summary"]["rows"]["forget"] == 6
+    assert shop.run("plan", "--detailed-exitcode").code == 0

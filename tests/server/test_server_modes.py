@@ -1,0 +1,159 @@
+"""The server in the shape of other services: what a client of each sees on the wire."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from batch_desk import TERMINAL, Desk, chat, jsonl, serving
+
+from batchops.profiles import PROFILES
+from batchops.server.modes import MODES
+
+SPOILED = {"on": "line", "effect": "error", "status": 400, "code": "bad", "message": "No.", "contains": "Spoil"}
+
+
+@contextmanager
+def like(name: str, folder: Path, **options: Any) -> Iterator[Desk]:
+    with serving(folder, profile=name, **options) as desk:
+        yield desk
+
+
+def finished(desk: Desk, lines: list[Any], **more: Any) -> dict[str, Any]:
+    """The batch as the service wrote it, once it has ended."""
+    batch = desk.submit(lines, **more)
+    desk.wait(batch, lambda seen: seen.status in TERMINAL)
+    found: dict[str, Any] = desk.sdk.batches.with_raw_response.retrieve(batch.id).http_response.json()
+    return found
+
+
+def azure(desk: Desk, **options: Any) -> openai.AzureOpenAI:
+    version = options.pop("api_version", "2024-10-21")
+    return openai.AzureOpenAI(
+        azure_endpoint=desk.url, api_version=version, api_key="k", http_client=desk.sdk._client, max_retries=0
+    )
+
+
+def test_every_profile_has_a_mode_and_none_has_two() -> None:
+    assert list(MODES) == list(PROFILES)
+
+
+def test_azure_says_empty_text_for_null_and_keeps_an_empty_error_file(tmp_path: Path) -> None:
+    with like("azure", tmp_path) as desk:
+        desk.sdk = azure(desk)
+        line = {**chat("a"), "url": "/chat/completions"}
+        file_id = desk.upload([line])
+        created = desk.sdk.batches.with_raw_response.create(
+            input_file_id=file_id,
+            endpoint="/chat/completions",  # type: ignore[arg-type]  # Azure's own name for it
+            completion_window="24h",
+        ).http_response
+        assert created.status_code == 201
+        young = created.json()
+        assert (young["output_file_id"], young["error_file_id"], young["request_counts"]) == ("", "", None)
+        done = desk.wait(young["id"])
+        assert desk.sdk.files.retrieve(done.error_file_id or "").bytes == 0
+        assert [line["custom_id"] for line in desk.lines(done.output_file_id)] == ["a"]
+
+
+def test_azure_is_found_under_its_two_surfaces_and_the_classic_one_needs_a_version(tmp_path: Path) -> None:
+    with like("azure", tmp_path) as desk:
+        answers = [
+            desk.raw("GET", path).status_code
+            for path in ("/openai/batches", "/openai/batches?api-version=2024-10-21", "/openai/v1/batches")
+        ]
+    assert answers == [404, 200, 200]
+
+
+def test_azure_goes_on_when_the_window_has_passed(tmp_path: Path) -> None:
+    plan = tmp_path / "faults.json"
+    plan.write_text('{"rules": [{"on": "batch", "effect": "stall", "seconds": 200000}]}')
+    with like("azure", tmp_path / "data", faults=str(plan)) as desk:
+        desk.sdk = azure(desk)
+        batch = desk.submit([chat("a")])
+        desk.control("clock/advance", {"seconds": 100_000})
+        assert desk.sdk.batches.retrieve(batch.id).status not in TERMINAL
+        desk.control("clock/advance", {"seconds": 200_000})
+        assert desk.wait(batch).status == "completed"
+
+
+def test_ogx_writes_bodies_as_text_and_errors_without_response(tmp_path: Path) -> None:
+    with like("ogx", tmp_path) as desk:
+        desk.control("faults", {"rules": [SPOILED]})
+        found = finished(desk, [chat("good"), chat("bad", "Spoil this.")])
+        [good] = desk.lines(found["output_file_id"])
+        [bad] = desk.lines(found["error_file_id"])
+        assert isinstance(good["response"]["body"], str)
+        assert bad == {"id": bad["id"], "custom_id": "bad", "error": {"type": "request_failed", "message": "No."}}
+        assert found["usage"] is found["expires_at"] is found["in_progress_at"] is None
+        with pytest.raises(openai.BadRequestError):
+            desk.submit([chat("a")], "/v1/responses")
+
+
+def test_ogx_loses_what_a_cancelled_batch_had_answered(tmp_path: Path) -> None:
+    with like("ogx", tmp_path) as desk:
+        desk.control("faults", {"rules": [{"on": "batch", "effect": "cancel", "at": 0.5}]})
+        found = finished(desk, [chat("a"), chat("b")])
+    assert (found["status"], found["output_file_id"], found["error_file_id"]) == ("cancelled", None, None)
+
+
+def test_doubleword_makes_ids_of_its_own_and_changes_metadata(tmp_path: Path) -> None:
+    with like("doubleword", tmp_path) as desk:
+        found = finished(desk, [chat("a"), chat("b", model="another")], metadata={"mine": "yes"})
+        assert found["metadata"]["mine"] == "yes"
+        assert found["metadata"]["request_source"] == "api"
+        ids = [found[name] for name in ("id", "input_file_id", "output_file_id")]
+        assert ids == [str(uuid.UUID(given)) for given in ids]
+        assert [batch.id for batch in desk.sdk.batches.list(after=desk.submit([chat("c")]).id)] == [found["id"]]
+        assert found["request_counts"]["completed"] == 2  # of two models
+
+
+def test_doubleword_refuses_a_bad_file_when_it_is_uploaded(tmp_path: Path) -> None:
+    with like("doubleword", tmp_path) as desk:
+        with pytest.raises(openai.BadRequestError, match="Line 2: This line is not parseable as valid JSON"):
+            desk.upload(jsonl([chat("a")]) + b"{oops\n")
+        assert list(desk.sdk.files.list()) == []
+
+
+def test_dashscope_keeps_its_own_metadata_alone_and_takes_two_weeks(tmp_path: Path) -> None:
+    with like("dashscope", tmp_path) as desk:
+        file_id = desk.upload([{**chat("a", model="batch-test-model"), "url": "/v1/chat/ds-test"}])
+        asked = {"input_file_id": file_id, "endpoint": "/v1/chat/ds-test", "completion_window": "336h"}
+        batch = desk.raw(
+            "POST", "/compatible-mode/v1/batches", json={**asked, "metadata": {"ds_name": "n", "mine": "x"}}
+        )
+        assert batch.json()["metadata"] == {"ds_name": "n"}
+        assert batch.json()["expires_at"] - batch.json()["created_at"] == 336 * 3600
+        assert desk.wait(batch.json()["id"]).status == "completed"
+        assert desk.raw("POST", "/v1/batches", json={**asked, "completion_window": "400h"}).status_code == 400
+
+
+def test_litellm_has_long_ids_and_lists_no_result_files(tmp_path: Path) -> None:
+    with like("litellm", tmp_path) as desk:
+        found = finished(desk, [chat("a")])
+        assert base64.urlsafe_b64decode(found["output_file_id"] + "==").startswith(b"litellm_proxy:")
+        assert len(desk.lines(found["output_file_id"])) == 1
+        assert [file.id for file in desk.sdk.files.list()] == [found["input_file_id"]]
+        assert desk.sdk.files.delete(found["input_file_id"]).id == found["input_file_id"]
+
+
+@pytest.mark.parametrize("name", ["groq", "nebius", "moonshot", "parasail"])
+def test_services_without_usage_leave_the_key_out(name: str, tmp_path: Path) -> None:
+    with like(name, tmp_path) as desk:
+        found = finished(desk, [chat("a")])
+    assert "usage" not in found
+    assert found["status"] == "completed"
+    assert desk.url.endswith("/openai/v1" if name == "groq" else "/v1")
+
+
+def test_ids_that_are_none_of_the_services_are_not_found(tmp_path: Path) -> None:
+    for name in ("litellm", "doubleword"):
+        with like(name, tmp_path / name) as desk:
+            for wrong in ("file-x", "%2e%2e", "a" * 300):
+                assert desk.raw("GET", f"/v1/files/{wrong}").status_code == 404
