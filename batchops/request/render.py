@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, TypeAlias
 
 import duckdb
 
 from batchops.request.digest import hasher
 from batchops.request.failures import Failures
 from batchops.request.source import KEY, SourceTable
-from batchops.request.sql import FastPath, Unfitness, compile_sql, filtered_by
+from batchops.request.sql import FastPath, Unfitness, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
@@ -98,7 +99,7 @@ def explain(con: duckdb.DuckDBPyConnection, table: SourceTable, request: Compile
     if not isinstance(path, FastPath):
         return Explanation(table.rows, 0, path)
     with utc_cursor(con) as cursor:
-        found = cursor.execute(f"SELECT count(*) FILTER (NOT {path.is_guarded}) FROM {path.relation}").fetchone()
+        found = cursor.execute(f"SELECT count(*) FILTER (NOT {path.is_guarded}) FROM {path.relation()}").fetchone()
     assert found is not None
     return Explanation(table.rows, found[0], ())
 
@@ -116,56 +117,23 @@ def render_rows(
     Rows that fail are left out; BatchopsError for them all comes after the last batch.
     """
     failures = Failures(request.job)
+    render = _row_renderer(request, failures)
     path = compile_sql(request, table)
-    if isinstance(path, FastPath):
-        batches = _rendered_by_sql(con, table, request, path, keys, batch_rows, failures)
-    else:
-        batches = _rendered_by_jinja(con, table, request, keys, batch_rows, failures)
-    yield from (batch for batch in batches if batch)
+    batches = _by_sql(con, path, render, keys, batch_rows) if isinstance(path, FastPath) else None
+    try:
+        first = next(batches, []) if batches else []
+    except duckdb.Error:  # The engine has limits of its own, such as how deep a query may nest.
+        batches, first = None, []
+    if batches is None:
+        batches = _by_jinja(fetched_rows(con, table, request, keys, batch_rows), render)
+    yield from (batch for batch in chain([first], batches) if batch)
     failures.raise_any()
 
 
-def _rendered_by_sql(
-    con: duckdb.DuckDBPyConnection,
-    table: SourceTable,
-    request: CompiledRequest,
-    path: FastPath,
-    keys: str | None,
-    batch_rows: int,
-    failures: Failures,
-) -> Iterator[list[Rendered]]:
-    render = _row_renderer(request, failures)
-    names = list(path.names)
-    guarded = "".join(f", CASE WHEN {path.is_guarded} THEN {alias} END" for alias in path.names.values())
-    with utc_cursor(con) as cursor:
-        cursor.execute(
-            f"SELECT {KEY}, {path.digest}, encode({path.body}){guarded} FROM {filtered_by(path.relation, table, keys)}"
-        )
-        while rows := cursor.fetchmany(batch_rows):
-            batch = []
-            for key, digest, body, *values in rows:
-                if body is not None:
-                    batch.append(Rendered(key, digest, body))
-                elif rendered := render(key, dict(zip(names, values, strict=True))):
-                    batch.append(rendered)
-            yield batch
+_RenderRow: TypeAlias = Callable[[str, dict[str, Any]], Rendered | None]
 
 
-def _rendered_by_jinja(
-    con: duckdb.DuckDBPyConnection,
-    table: SourceTable,
-    request: CompiledRequest,
-    keys: str | None,
-    batch_rows: int,
-    failures: Failures,
-) -> Iterator[list[Rendered]]:
-    render = _row_renderer(request, failures)
-    for rows in fetched_rows(con, table, request, keys, batch_rows):
-        made = (render(key, row) for key, row in rows)
-        yield [rendered for rendered in made if rendered]
-
-
-def _row_renderer(request: CompiledRequest, failures: Failures) -> Callable[[str, dict[str, Any]], Rendered | None]:
+def _row_renderer(request: CompiledRequest, failures: Failures) -> _RenderRow:
     digest_of = hasher(request.url, request.model)
 
     def render(key: str, row: dict[str, Any]) -> Rendered | None:
@@ -177,6 +145,30 @@ def _row_renderer(request: CompiledRequest, failures: Failures) -> Callable[[str
         return Rendered(key, uuid.UUID(digest_of(body)), body)
 
     return render
+
+
+def _by_sql(
+    con: duckdb.DuckDBPyConnection, path: FastPath, render: _RenderRow, keys: str | None, batch_rows: int
+) -> Iterator[list[Rendered]]:
+    """Rows as SQL renders them. With a row under the guard come its columns, for Jinja2."""
+    names = list(path.names)
+    guarded = "".join(f", CASE WHEN {path.is_guarded} THEN {alias} END" for alias in path.names.values())
+    with utc_cursor(con) as cursor:
+        cursor.execute(f"SELECT {KEY}, {path.digest}, encode({path.body}){guarded} FROM {path.relation(keys)}")
+        while rows := cursor.fetchmany(batch_rows):
+            batch = []
+            for key, digest, body, *values in rows:
+                if body is not None:
+                    batch.append(Rendered(key, digest, body))
+                elif rendered := render(key, dict(zip(names, values, strict=True))):
+                    batch.append(rendered)
+            yield batch
+
+
+def _by_jinja(batches: Iterable[list[tuple[str, dict[str, Any]]]], render: _RenderRow) -> Iterator[list[Rendered]]:
+    for rows in batches:
+        made = (render(key, row) for key, row in rows)
+        yield [rendered for rendered in made if rendered]
 
 
 def digest_rows(
@@ -196,33 +188,27 @@ def digest_rows(
         f"CREATE OR REPLACE TABLE {into}"
         "(key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER)"
     )
-    failures = Failures(request.job)
     path = compile_sql(request, table)
-    if isinstance(path, FastPath):
-        _digest_by_sql(con, table, request, path, keys, into)
-        keys = _take_guarded(con, into)
-    if keys is not None or not isinstance(path, FastPath):
-        for rows in fetched_rows(con, table, request, keys, _INSERT_ROWS):
-            _insert(con, into, list(_digested(rows, request, failures)), request.inputs)
-    if isinstance(path, FastPath) and keys is not None:
-        con.execute(f"DROP TABLE {keys}")
-    failures.raise_any()
+    if not isinstance(path, FastPath) or not _digest_by_sql(con, request, path, keys, into):
+        _digest_by_jinja(con, table, request, keys, into)
+    elif guarded := _take_guarded(con, into):
+        try:
+            _digest_by_jinja(con, table, request, guarded, into)
+        finally:
+            con.execute(f"DROP TABLE {guarded}")
 
 
 def _digest_by_sql(
-    con: duckdb.DuckDBPyConnection,
-    table: SourceTable,
-    request: CompiledRequest,
-    path: FastPath,
-    keys: str | None,
-    into: str,
-) -> None:
-    """Digest every row in the engine; rows under the guard get no digest."""
+    con: duckdb.DuckDBPyConnection, request: CompiledRequest, path: FastPath, keys: str | None, into: str
+) -> bool:
+    """Digest every row in the engine, with no digest for rows under the guard; False where the engine refuses."""
+    made = f"{KEY}, {path.digest}, strlen({path.body}), {path.input_tokens}, {request.inputs}"
     with utc_cursor(con) as cursor:
-        cursor.execute(
-            f"INSERT INTO {into} SELECT {KEY}, {path.digest}, strlen({path.body}), "
-            f"{path.input_tokens}, {request.inputs} FROM {filtered_by(path.relation, table, keys)}"
-        )
+        try:
+            cursor.execute(f"INSERT INTO {into} SELECT {made} FROM {path.relation(keys)}")
+        except duckdb.Error:  # as in render_rows
+            return False
+    return True
 
 
 def _take_guarded(con: duckdb.DuckDBPyConnection, into: str) -> str | None:
@@ -232,6 +218,15 @@ def _take_guarded(con: duckdb.DuckDBPyConnection, into: str) -> str | None:
     con.execute(f"CREATE OR REPLACE TABLE {into}_guarded AS SELECT key FROM {into} WHERE digest IS NULL")
     con.execute(f"DELETE FROM {into} WHERE digest IS NULL")
     return f"{into}_guarded"
+
+
+def _digest_by_jinja(
+    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, keys: str | None, into: str
+) -> None:
+    failures = Failures(request.job)
+    for rows in fetched_rows(con, table, request, keys, _INSERT_ROWS):
+        _insert(con, into, list(_digested(rows, request, failures)), request.inputs)
+    failures.raise_any()
 
 
 def _digested(

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-from batchops.request.sqlscope import Listed, Scope, constant_of, only_text, place_of, text_of, value_of
+from batchops.request.sqlscope import Listed, Scope, check_common, constant_of, only_text, place_of, text_of, value_of
 from batchops.request.sqltypes import (
     MAX_BITS,
-    MAX_COLUMN,
     MAX_GROWN,
     Kind,
     Unfit,
@@ -173,12 +172,12 @@ def _join(node: nodes.Expr, arguments: Arguments, scope: Scope) -> Value:
 
 
 def _join_listed(listed: Listed, separator: Value, scope: Scope) -> Value:
-    item = column_value("x", listed.tree.children[0][1])
+    item = column_value("x", listed.tree.children[0][1], scope.column_size)
     if item is None or separator.constant is None:
         raise Unfit("join by a text that is no constant")
     scope.guard(f"{listed.sql} IS NULL OR len({listed.sql}) <> list_count({listed.sql})", listed)
     sql = f"array_to_string(list_transform({listed.sql}, lambda x: {shown_sql(item)}), {separator.sql})"
-    return Value(sql, Kind.TEXT, depth=listed.depth, size=MAX_COLUMN * (1 + separator.size))
+    return Value(sql, Kind.TEXT, depth=listed.depth, size=scope.column_size * (1 + separator.size))
 
 
 def _starts(name: str) -> Callable[[nodes.Expr, list[nodes.Expr], Scope], Value]:
@@ -194,8 +193,10 @@ def _starts(name: str) -> Callable[[nodes.Expr, list[nodes.Expr], Scope], Value]
 
 def _default(node: nodes.Expr, arguments: Arguments, scope: Scope) -> Value:
     otherwise = value_of(arguments["default_value"], scope) if "default_value" in arguments else constant_value("")
-    if isinstance(node, nodes.Name) and node.name not in {*scope.columns, *scope.names}:
-        return otherwise
+    if isinstance(node, nodes.Name):
+        check_common(node)
+        if node.name not in {*scope.columns, *scope.names}:
+            return otherwise
     found = place_of(node, scope)
     if found is not None and not isinstance(found, Value):
         raise Unfit("default of a list or mapping")

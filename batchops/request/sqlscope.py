@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from jinja2 import nodes
 
 from batchops.request.budget import MAX_TEXT, MAX_WORK
 from batchops.request.sqlstages import Stages
-from batchops.request.sqltypes import MAX_BITS, Kind, Unfit, Value, column_value, shown_sql, text_literal
+from batchops.request.sqltypes import MAX_BITS, Kind, TooLong, Unfit, Value, column_value, shown_sql, text_literal
 from batchops.request.values import literal
 
 
@@ -46,6 +46,7 @@ class Scope:
 
     nulls: str
     compilers: Mapping[type[nodes.Node], Compiler]
+    column_size: int
     columns: Mapping[str, Place | None]
     """None: a column of a type that SQL cannot show as a template does."""
     stages: Stages = field(default_factory=Stages)
@@ -68,7 +69,7 @@ class Scope:
         """Count what a value may cost; Unfit where Jinja2 might refuse it."""
         self.work += value.size
         if value.size > MAX_TEXT or self.work > MAX_WORK:
-            raise Unfit("a text that may become too long")
+            raise TooLong
         return value
 
     def text(self, value: Value) -> Value:
@@ -139,6 +140,8 @@ def value_of(node: nodes.Node, scope: Scope) -> Value:
         raise Unfit(f"{words(node)} is not compiled to SQL", node.lineno)
     try:
         return scope.made(compile_node(node, scope))
+    except TooLong:
+        raise
     except Unfit as problem:
         raise Unfit(problem.reason, problem.line or node.lineno) from None
 
@@ -170,6 +173,17 @@ def constant_of(node: nodes.Node, kind: type) -> Any:
 # --- columns and their fields
 
 
+_JINJA_NAMES: Final = frozenset(
+    ["range", "dict", "namespace", "joiner", "cycler", "self", "loop", "caller", "varargs", "kwargs"]
+)
+
+
+def check_common(node: nodes.Name) -> None:
+    """Refuse a name that means something to Jinja2 itself."""
+    if node.name in _JINJA_NAMES:
+        raise Unfit(f'"{node.name}" is a name of Jinja2')
+
+
 def place_of(node: nodes.Expr, scope: Scope) -> Place | None:
     """A column, or a field of a STRUCT column; None where there is none or its type is not shown by SQL."""
     if isinstance(node, nodes.Name):
@@ -189,15 +203,15 @@ def _field_name(node: nodes.Expr) -> str:
     return str(constant_of(node.arg, str))
 
 
-def place_at(sql: str, tree: Any, depth: int = 0) -> Place | None:
+def place_at(sql: str, tree: Any, size: int, depth: int = 0) -> Place | None:
     """What an SQL expression of a fetched type is for a template; None where SQL does not show it."""
     kind = tree.id if tree is not None else ""
     if kind == "struct" and all(name for name, _ in tree.children):
         return Struct(sql, tree, depth)
     if kind in {"list", "array"}:
-        item = column_value("x", tree.children[0][1])
+        item = column_value("x", tree.children[0][1], size)
         return Listed(sql, tree, depth) if item is not None else None
-    found = column_value(sql, tree)
+    found = column_value(sql, tree, size)
     return found and replace(found, depth=depth)
 
 
@@ -207,5 +221,5 @@ def _field(parent: Struct, name: str, scope: Scope) -> Place | None:
         raise Unfit(f'there is no field "{name}"')
     scope.guard(f"{parent.sql} IS NULL", parent)
     sql = f"struct_extract({parent.sql}, {literal(name)})"
-    found = place_at(sql, tree, parent.depth)
+    found = place_at(sql, tree, scope.column_size, parent.depth)
     return scope.stages.named(found) if isinstance(found, Value) else found

@@ -14,6 +14,7 @@ from batchops.request.sqlscope import (
     Listed,
     Scope,
     as_wide,
+    check_common,
     constant_of,
     only_text,
     place_of,
@@ -155,6 +156,7 @@ def _is_null(node: nodes.Expr, scope: Scope) -> tuple[str, int]:
 def _is_defined(node: nodes.Test, scope: Scope) -> tuple[str, int]:
     if not isinstance(node.node, nodes.Name):
         raise Unfit('"is defined" of more than a name')
+    check_common(node.node)
     return ("true" if node.node.name in {*scope.columns, *scope.names} else "false"), 0
 
 

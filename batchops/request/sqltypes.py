@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from batchops.request.values import literal
 
-MAX_COLUMN: Final = 100_000
-"""Bytes of a text up to which SQL renders it. Rows with longer ones go to Jinja2, which watches what they grow to."""
+COLUMN_SIZES: Final = (100_000, 10_000)
+"""Bytes of a text up to which SQL renders it, the first that the template allows. Rows with longer ones go to Jinja2,
+which watches what they grow to."""
 
 MAX_GROWN: Final = 1_000_000
 """Characters up to which SQL lets a text grow where only the row tells how far."""
@@ -39,6 +40,13 @@ class Unfit(Exception):
     def __init__(self, reason: str, line: int | None = None) -> None:
         super().__init__(reason)
         self.reason, self.line = reason, line
+
+
+class TooLong(Unfit):
+    """A text that may become longer than Jinja2 allows, for columns of the size that was taken."""
+
+    def __init__(self) -> None:
+        super().__init__("a text that may become too long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,11 @@ def constant_value(value: Any) -> Value:
     raise Unfit("a constant that is no text and no common number")
 
 
-def column_value(sql: str, tree: Any) -> Value | None:
-    """A column, or a field of one, already in the form in which it is fetched; None for lists and the like."""
+def column_value(sql: str, tree: Any, size: int) -> Value | None:
+    """A column, or a field of one, already in the form in which it is fetched; None for lists and the like.
+
+    `size` bounds a text.
+    """
     kind = tree.id if tree is not None else ""
     unsigned = kind.removeprefix("u")
     if kind == "boolean":
@@ -106,7 +117,7 @@ def column_value(sql: str, tree: Any) -> Value | None:
         return Value(sql, Kind.DECIMAL, is_nullable=True, scale=dict(tree.children)["scale"])
     if kind in {"list", "array", "struct", "map", "union"}:
         return None
-    return Value(f"CAST({sql} AS VARCHAR)", Kind.TEXT, is_nullable=True, size=MAX_COLUMN)
+    return Value(f"CAST({sql} AS VARCHAR)", Kind.TEXT, is_nullable=True, size=size)
 
 
 def shown_sql(value: Value) -> str:

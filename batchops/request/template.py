@@ -178,7 +178,7 @@ def compile_request(job: Job) -> CompiledRequest:
             return compile_text(environment, slot)
         except TemplateSyntaxError as problem:
             problems.append(_syntax_problem(job, slot, problem, environment))
-        except (RecursionError, MemoryError):
+        except (RecursionError, MemoryError, SyntaxError):  # Python compiles what Jinja2 wrote, and has limits too
             found = error("template_too_large", "Template too large.", "Its expressions are nested too deeply.")
             problems.append(place_in(job, slot.path).put(found, job.address))
         return None

@@ -1,19 +1,13 @@
-"""The HTTP surface: /v1/files and /v1/batches, the real-time endpoints behind them, and /_batchops/ for tests."""
+"""The HTTP surface: /v1/files and /v1/batches, and the real-time endpoints behind them."""
 
 from __future__ import annotations
 
-import hmac
 import logging
-import os
 import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from hashlib import sha256
-from importlib import resources
 from typing import Any
 
-import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,16 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from batchops import __version__
 from batchops.server import parameters
-from batchops.server.answering import Answerer
-from batchops.server.blobs import Blobs
-from batchops.server.clock import Clock
-from batchops.server.faults import Faults, parse_rules
-from batchops.server.modes import Mode
-from batchops.server.options import ServerOptions
-from batchops.server.runner import Runner
-from batchops.server.store import Batch, File, Store
+from batchops.server.control import CONTROL_ROUTES
+from batchops.server.store import Batch, File
+from batchops.server.surface import Endpoint, Json, Service, json_body, service_of
 from batchops.server.upload import receive_upload
 from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object, file_object, page
 
@@ -38,75 +26,13 @@ _LOG = logging.getLogger("batchops.server")
 _BATCH_FILE_LIFE_SECONDS = 30 * 86400
 _NEVER_SECONDS = 100 * 365 * 86400
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class Json(Response):
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
-
-
-class Service:
-    """What the routes work on; they hold no state of their own."""
-
-    def __init__(
-        self,
-        *,
-        store: Store,
-        blobs: Blobs,
-        clock: Clock,
-        runner: Runner,
-        answerer: Answerer,
-        faults: Faults,
-        options: ServerOptions,
-        mode: Mode,
-        instance: str,
-    ) -> None:
-        self.store, self.blobs, self.clock, self.runner = store, blobs, clock, runner
-        self.answerer, self.faults, self.options, self.instance = answerer, faults, options, instance
-        self.mode = mode
-        self.calls: Counter[str] = Counter()
-        self.hidden: dict[str, dict[str, float]] = {}
-        """Ids that listings leave out: until a time, or for so many looks."""
-
-    def owner(self, request: Request) -> str:
-        """Whose files and batches a call may see. Raises ApiError when it brings no good key."""
-        if not self.options.keys:
-            return ""
-        header = request.headers.get("authorization", "")
-        given = header[7:] if header[:7].lower() == "bearer " else request.headers.get("api-key", "")
-        if not given:
-            message = "You didn't provide an API key. Provide it in an Authorization header using Bearer auth."
-            raise ApiError(401, message, headers={"www-authenticate": "Bearer"})
-        known = [key for key in self.options.keys if hmac.compare_digest(key.encode(), given.encode())]
-        if not known:
-            raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
-        return sha256(given.encode()).hexdigest()[:32]
-
-    def is_hidden(self, object_id: str) -> bool:
-        """Whether a listing leaves this object out; each asking is a look."""
-        rule = self.hidden.get(object_id)
-        if rule is None:
-            return False
-        rule["looks"] -= 1
-        if self.clock.now() < rule["until"] or rule["looks"] >= 0:
-            return True
-        del self.hidden[object_id]
-        return False
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
 
 
 # Files
 
 
 async def create_file(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     owner, limits = service.owner(request), service.options.limits
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limits.upload_bytes + _FORM_BYTES:
@@ -152,7 +78,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 
 
 async def list_files(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     query = request.query_params
     order = parameters.choice({"order": query.get("order", "desc")}, "order", ("asc", "desc"))
     try:
@@ -174,7 +100,7 @@ def _no_file(file_id: str) -> ApiError:
 
 
 def _file(request: Request) -> File:
-    service = _service(request)
+    service = service_of(request)
     file_id = request.path_params["file_id"]
     file = service.store.file(service.owner(request), file_id, now=service.clock.seconds())
     if file is None:
@@ -187,7 +113,7 @@ async def get_file(request: Request) -> Response:
 
 
 async def delete_file(request: Request) -> Response:
-    service, file = _service(request), _file(request)
+    service, file = service_of(request), _file(request)
     gone = await run_in_threadpool(service.store.delete_file, file.owner, file.id, now=service.clock.seconds())
     if not gone:
         raise _no_file(file.id)
@@ -197,7 +123,7 @@ async def delete_file(request: Request) -> Response:
 
 async def get_content(request: Request) -> Response:
     file = _file(request)
-    path = _service(request).blobs.path(file.id)
+    path = service_of(request).blobs.path(file.id)
     if not path.exists():
         raise _no_file(file.id)
     return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
@@ -207,9 +133,9 @@ async def get_content(request: Request) -> Response:
 
 
 async def create_batch(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     owner = service.owner(request)
-    body = parameters.parse_json(await _json_body(request))
+    body = parameters.parse_json(await json_body(request))
     profile, now = service.mode.profile, service.clock.seconds()
     file_id = parameters.text(body, "input_file_id")
     endpoint, window = parameters.batch_endpoint(body, profile), parameters.window(body, profile)
@@ -230,18 +156,8 @@ async def create_batch(request: Request) -> Response:
     return Json(batch_object(batch))
 
 
-async def _json_body(request: Request) -> bytes:
-    most = _service(request).options.limits.json_body_bytes
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise ApiError(413, f"Maximum content size limit ({most}) exceeded.", code="request_too_large")
-    return body
-
-
 def _batch(request: Request) -> Batch:
-    service = _service(request)
+    service = service_of(request)
     batch_id = request.path_params["batch_id"]
     batch = service.store.batch(service.owner(request), batch_id)
     if batch is None:
@@ -250,11 +166,11 @@ def _batch(request: Request) -> Batch:
 
 
 async def get_batch(request: Request) -> Response:
-    return Json(batch_object(_service(request).runner.view(_batch(request))))
+    return Json(batch_object(service_of(request).runner.view(_batch(request))))
 
 
 async def list_batches(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     after = request.query_params.get("after") or None
     size = parameters.limit(request.query_params, default=20, most=100)
     try:
@@ -266,7 +182,7 @@ async def list_batches(request: Request) -> Response:
 
 
 async def cancel_batch(request: Request) -> Response:
-    service, batch = _service(request), _batch(request)
+    service, batch = service_of(request), _batch(request)
     now = service.clock.seconds()
 
     def cancelling(before: Batch) -> Batch:
@@ -286,9 +202,9 @@ async def cancel_batch(request: Request) -> Response:
 
 
 async def answer_now(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     service.owner(request)
-    body = parameters.parse_json(await _json_body(request))
+    body = parameters.parse_json(await json_body(request))
     if body.get("stream"):
         raise ApiError(400, "Streaming is not supported here.", param="stream", code="unsupported_value")
     try:
@@ -299,75 +215,16 @@ async def answer_now(request: Request) -> Response:
 
 
 async def list_models(request: Request) -> Response:
-    service = _service(request)
+    service = service_of(request)
     service.owner(request)
     names = sorted(service.options.models) or ["batchops-simulated"]
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "batchops"} for name in names]
     return Json({"object": "list", "data": models})
 
 
-# For tests
-
-
-async def health(request: Request) -> Response:
-    service = _service(request)
-    return Json({"status": "ok", "version": __version__, "pid": os.getpid(), "instance": service.instance})
-
-
-async def openapi(request: Request) -> Response:
-    """What this server offers, in OpenAPI."""
-    text = await run_in_threadpool((resources.files("batchops.server") / "openapi.json").read_bytes)
-    return Response(text, media_type="application/json")
-
-
-async def ledger(request: Request) -> Response:
-    """Every line that was executed, with how often, and how many calls of each kind came in since the start."""
-    service = _service(request)
-    owner, wanted = service.owner(request), request.query_params.get("batch_id")
-    ended: set[str] = set()
-    rows: list[dict[str, Any]] = []
-    for batch_id, custom_id, times in service.store.executions(owner, wanted):
-        ended.add(batch_id)
-        rows.append({"batch_id": batch_id, "custom_id": custom_id, "count": times})
-    for batch_id, executions in service.runner.live_executions():
-        if batch_id not in ended and wanted in (None, batch_id) and service.store.batch(owner, batch_id):
-            rows += [{"batch_id": batch_id, "custom_id": name, "count": n} for name, n in executions.items()]
-    total = sum(row["count"] for row in rows)
-    return Json({"object": "ledger", "executed": total, "executions": rows, "calls": dict(service.calls)})
-
-
-async def advance_clock(request: Request) -> Response:
-    service = _service(request)
-    service.owner(request)
-    seconds = parameters.parse_json(await _json_body(request)).get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**10:
-        raise parameters.invalid_type("seconds", "a number of at least 0", seconds)
-    now = await run_in_threadpool(service.clock.advance, seconds)
-    await run_in_threadpool(service.store.set_fact, "clock_offset", service.clock.offset_seconds)
-    return Json({"now": now})
-
-
-async def replace_faults(request: Request) -> Response:
-    service = _service(request)
-    service.owner(request)
-    try:
-        rules = parse_rules(parameters.parse_json(await _json_body(request)))
-    except ValueError as problem:
-        raise ApiError(400, f"Invalid fault plan: {problem}.") from problem
-    service.faults.replace(rules)
-    return Json({"rules": len(rules)})
-
-
-async def report_faults(request: Request) -> Response:
-    """How often each rule of the fault plan has fired since it was loaded."""
-    service = _service(request)
-    service.owner(request)
-    return Json({"object": "fault_plan", "rules": service.faults.report()})
-
-
 # The application
 
-_ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
+ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/v1/files", create_file),
     ("GET", "/v1/files", list_files),
     ("GET", "/v1/files/{file_id}", get_file),
@@ -383,12 +240,7 @@ _ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("POST", "/v1/moderations", answer_now),
     ("POST", "/v1/completions", answer_now),
     ("GET", "/v1/models", list_models),
-    ("GET", "/_batchops/health", health),
-    ("GET", "/_batchops/openapi.json", openapi),
-    ("GET", "/_batchops/ledger", ledger),
-    ("POST", "/_batchops/clock/advance", advance_clock),
-    ("POST", "/_batchops/faults", replace_faults),
-    ("GET", "/_batchops/faults", report_faults),
+    *CONTROL_ROUTES,
 )
 
 
@@ -417,7 +269,7 @@ async def _disconnected(_: Request, __: Exception) -> Response:
 def _routes() -> list[Route]:
     """One route a path, so that a wrong method is told of all the right ones."""
     offered: dict[str, dict[str, Endpoint]] = {}
-    for method, path, endpoint in _ROUTES:
+    for method, path, endpoint in ROUTES:
         offered.setdefault(path, {})[method] = endpoint
     return [Route(path, _by_method(offered[path]), methods=list(offered[path])) for path in offered]
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchops.server.app import Service
 from batchops.server.faults import CallRule
 from batchops.server.options import LOOPBACK
+from batchops.server.surface import Service
 from batchops.server.wire import error_object
 
 _FOREVER = 1e18

@@ -6,13 +6,10 @@ advanced by one thread at a time; waiting costs no thread: a batch that must wai
 
 from __future__ import annotations
 
-import heapq
 import logging
 import math
-import queue
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,98 +19,23 @@ from typing import Any
 
 import orjson
 
-from batchops.server.answering import Abandoned, Answerer, answer_many, server_error
+from batchops.server.answering import Answerer
 from batchops.server.blobs import Blobs
 from batchops.server.clock import Clock
-from batchops.server.faults import Faults, LineRule
-from batchops.server.journal import PLACEMENTS, Entry, Journal, copy_lines, read_entries
-from batchops.server.lines import Line, Reply, read_custom_ids, read_lines, result_line, unanswered_line
+from batchops.server.execution import Execution
+from batchops.server.faults import Faults
+from batchops.server.journal import PLACEMENTS, Journal, copy_lines, read_entries
+from batchops.server.lanes import Lane, Warden
+from batchops.server.lines import read_custom_ids, read_lines, unanswered_line
 from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.store import Batch, Event, File, Store
 from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
-from batchops.server.wire import TERMINAL, error_object
+from batchops.server.wire import TERMINAL
 
 _LOG = logging.getLogger("batchops.server")
-_FLUSH_SECONDS = 0.05
-_FLUSH_ENTRIES = 128
-_SYNC_SECONDS = 1.0
 _OUTPUT_LIFE_SECONDS = 30 * 86400
 _RETRY_SECONDS = 5.0
-
-
-class _Lane:
-    """Threads that take batch ids from a queue."""
-
-    def __init__(self, name: str, threads: int, work: Callable[[str], None]) -> None:
-        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._work = work
-        self._threads = [
-            threading.Thread(target=self._loop, name=f"batchops-{name}-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def put(self, batch_id: str) -> None:
-        self._queue.put(batch_id)
-
-    def close(self, timeout_seconds: float) -> None:
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
-            thread.join(timeout_seconds)
-
-    def _loop(self) -> None:
-        while (batch_id := self._queue.get()) is not None:
-            self._work(batch_id)
-
-
-class _Warden:
-    """Wakes parked batches when their time comes on the server's clock, which may be advanced."""
-
-    def __init__(self, clock: Clock, wake: Callable[[str], None], chore: Callable[[], None]) -> None:
-        self._clock, self._wake, self._chore = clock, wake, chore
-        self._due: list[tuple[float, str]] = []
-        self._changed = threading.Condition()
-        self._is_closed = False
-        clock.on_advance(self.nudge)
-        self._thread = threading.Thread(target=self._loop, name="batchops-warden", daemon=True)
-        self._thread.start()
-
-    def park(self, batch_id: str, until: float) -> None:
-        with self._changed:
-            heapq.heappush(self._due, (until, batch_id))
-            self._changed.notify()
-
-    def nudge(self) -> None:
-        with self._changed:
-            self._changed.notify()
-
-    def close(self) -> None:
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _loop(self) -> None:
-        while (ready := self._wait()) is not None:
-            self._chore()
-            for batch_id in ready:
-                self._wake(batch_id)
-
-    def _wait(self) -> list[str] | None:
-        with self._changed:
-            if not self._is_closed and not self._ripe():
-                left = self._due[0][0] - self._clock.now() if self._due else 60.0
-                self._changed.wait(min(max(left, 0.001), 60.0))
-            if self._is_closed:
-                return None
-            return [heapq.heappop(self._due)[1] for _ in range(self._ripe())]
-
-    def _ripe(self) -> int:
-        now = self._clock.now()
-        return sum(1 for until, _ in self._due if until <= now)
 
 
 class Runner:
@@ -134,15 +56,16 @@ class Runner:
         self._store, self._blobs, self._clock = store, blobs, clock
         self._answerer, self._faults, self._options, self._on_end = answerer, faults, options, on_end
         self._mode = mode
+        self._execution = Execution(answerer=answerer, faults=faults, clock=clock, seed=options.seed)
         self._lock = threading.Lock()
         self._admission = threading.Lock()
         self._is_closing = threading.Event()
         self._claimed: dict[str, bool] = {}
         self._live: dict[str, tuple[Journal, threading.Event]] = {}
         self._late_looks: Counter[str] = Counter()
-        self._checking = _Lane("check", 2, self._advance)
-        self._working = _Lane("work", 8 if answerer.concurrency > 1 else 2, self._advance)
-        self._warden = _Warden(clock, self._wake, self._expire_files)
+        self._checking = Lane("check", 2, self._advance)
+        self._working = Lane("work", 8 if answerer.concurrency > 1 else 2, self._advance)
+        self._warden = Warden(clock, self._wake, self._expire_files)
 
     # What the API calls
 
@@ -338,62 +261,18 @@ class Runner:
         return self._finalize(batch) if whole and not self._is_doomed(batch) else self._meet_fate(batch)
 
     def _answer_lines(self, batch: Batch, journal: Journal, stop: threading.Event) -> None:
-        dice = str(self._store.ordinal(batch.id)) if self._faults.has_line_rules else ""
+        """Answer what the journal does not have yet, as far as the batch's fate lets it come."""
         lines = (
             line
             for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl", batch.endpoint)
             if line.custom_id not in journal.times
         )
-        answered = answer_many(
+        self._execution.run(
             islice(lines, max(self._line_limit(batch) - len(journal.times), 0)),
-            lambda line: self._answer(line, dice),
-            concurrency=self._answerer.concurrency,
+            journal,
+            dice=str(self._store.ordinal(batch.id)),
             stop=lambda: stop.is_set() or self._is_closing.is_set(),
         )
-        self._record((_entry(line, *answer) for line, answer in answered if answer is not None), journal)
-
-    def _record(self, entries: Iterator[Entry], journal: Journal) -> None:
-        """Write entries as they come: costly ones one by one, others many at a time."""
-        held: list[Entry] = []
-        flushed = synced = time.monotonic()
-        for entry in entries:
-            held.append(entry)
-            now = time.monotonic()
-            if self._answerer.is_costly or len(held) >= _FLUSH_ENTRIES or now - flushed > _FLUSH_SECONDS:
-                journal.append(held)
-                held.clear()
-                flushed = now
-            if now - synced > _SYNC_SECONDS:
-                journal.sync()
-                synced = now
-        journal.append(held)
-
-    def _answer(self, line: Line, dice: str) -> tuple[bytes | None, Reply] | None:
-        """A flag if the fault plan has one, and the reply. None if there is none because the server stops."""
-        rule = self._faults.for_line(dice, line.custom_id, line.body) if self._faults.has_line_rules else None
-        try:
-            if rule is None:
-                return None, self._answerer.answer(line.url, line.body)
-            return self._spoiled(rule, line)
-        except Abandoned:
-            return None
-        except Exception as problem:
-            _LOG.warning("a line could not be answered: %s", type(problem).__name__)
-            return None, server_error("The server had an error while processing your request.")
-
-    def _spoiled(self, rule: LineRule, line: Line) -> tuple[bytes | None, Reply]:
-        if (flag := _ASTRAY.get(rule.effect)) is not None:
-            reply = self._answerer.answer(line.url, line.body)
-            return flag if reply.status == 200 else _ASTRAY_ERROR.get(flag, flag), reply
-        match rule.effect:
-            case "error":
-                kind = rule.type or ("server_error" if rule.status >= 500 else "invalid_request_error")
-                return None, Reply(rule.status, error_object(rule.message, kind=kind, code=rule.code))
-            case "status_0":
-                return b"O", Reply(0, None)
-            case "timeout":
-                return None, Reply(0, error=("request_timeout", "The underlying call to the model timed out."))
-        return None, _simulate(rule.effect, line, self._options.seed, self._clock)
 
     def _line_limit(self, batch: Batch) -> int:
         """How many lines may be executed before a fate of this batch comes true."""
@@ -521,20 +400,6 @@ class Runner:
 
 
 _OPEN = ("validating", "in_progress", "finalizing")
-_ASTRAY = {"missing": b"X", "duplicate": b"D", "wrong_file": b"W"}
-_ASTRAY_ERROR = {b"W": b"V", b"D": b"E"}
-
-
-def _simulate(bend: str, line: Line, seed: int, clock: Clock) -> Reply:
-    from batchops.server.answers import Simulated  # noqa: PLC0415
-
-    return Simulated(seed=seed, clock=clock).answer(line.url, line.body, bend)
-
-
-def _entry(line: Line, flag: bytes | None, reply: Reply) -> Entry:
-    placed = flag or (b"O" if reply.status == 200 and reply.error is None else b"E")
-    written = result_line(secrets.token_hex(12), line.custom_id, reply)
-    return Entry(placed, line.custom_id, reply.body, written)
 
 
 def _begun(batch: Batch, model: str, found: Checked, now: int) -> Batch:

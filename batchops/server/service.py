@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 
 from batchops import __version__
 from batchops.server.answering import make_answerer
-from batchops.server.app import Service, make_app
+from batchops.server.app import make_app
 from batchops.server.blobs import Blobs
 from batchops.server.clock import Clock
 from batchops.server.faults import Faults, load_rules
@@ -23,6 +23,7 @@ from batchops.server.modes import MODES
 from batchops.server.options import LOOPBACK, ServerOptions
 from batchops.server.runner import Runner
 from batchops.server.store import Store
+from batchops.server.surface import Service
 from batchops.server.translation import Translation
 
 if TYPE_CHECKING:

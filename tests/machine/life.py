@@ -128,8 +128,13 @@ class Life(Yard):
         self.service.faults()
 
     def jump(self, seconds: float) -> None:
+        self.reached.edits[f"clock jumped {seconds:,} s"] += 1
         self.service.advance(seconds)
         self.stalls &= seconds < 1000
+
+    @property
+    def has_state(self) -> bool:
+        return (self.root / "state" / "batchops.duckdb").exists()
 
     def let_go(self) -> None:
         """Let nothing wait any more: not for the clock, not for its turn, not for a person."""
@@ -163,6 +168,20 @@ class Life(Yard):
         if code in FINISHED and wait:
             self.hold_finished()
         return code
+
+    def die_at_a_step(self, step: str, nth: int) -> None:
+        command = self.start(*self.words_of_apply(), step=f"{step}:{nth}")
+        self.note("apply to die at a step", command.wait(), step=step)
+
+    def die_at_a_moment(self, seconds: float) -> None:
+        command = self.start(*self.words_of_apply())
+        command.kill_after(seconds)
+        self.note("apply to die at a moment", command.wait())
+
+    def apply_twice_at_once(self) -> None:
+        racing = [self.start(*self.words_of_apply()) for _ in range(2)]
+        codes = [self.note("apply beside another", command.wait()) for command in racing]
+        assert codes.count(11) < 2, "each kept the other out"
 
     # What must hold
 
@@ -278,7 +297,7 @@ class Life(Yard):
         """Let all go well from now on: the project converges, and every law holds."""
         self.disarm()
         self.limit = None
-        if not (self.root / "state" / "batchops.duckdb").exists():
+        if not self.has_state:
             self.apply_once()
         for _ in range(8):
             self.let_go()

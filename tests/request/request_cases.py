@@ -26,7 +26,7 @@ TEXTS = [
     " 42 ", "١٢٣", "3.14", "1e5", "-0.0", "nan", "inf", "0x1f", "None", "null", "True", "false", "{{ x }}", "%s %d",
     "\\u000B \\\\u000b", "word " * 60, "x" * 300, "w" * 250 + " " + "v" * 10, "\u3000wide\u2003", "中文 日本語 한국어",
     "МОСКВА москва", "ab" * 2000, "a b\nc d " * 99, "9" * 18, "9" * 19, "99999999999999999999", "Ꭰ Ꮿ", "ა Ა", "ẞ ß",
-    "\U00010400\U00010428", "ꭰ", "Infinity", "½ ²", "word",
+    "\U00010400\U00010428", "ꭰ", "Infinity", "½ ²", "word", "1_000",
 ]  # fmt: skip
 INTEGERS = [0, 1, -1, 2, 7, 42, 100, -100, 2**31 - 1, -(2**31)]
 BIGS = [0, 3, -5, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
@@ -281,7 +281,7 @@ def compare(con: duckdb.DuckDBPyConnection, template: str, nulls: str) -> Compar
 
 def _by_sql(con: duckdb.DuckDBPyConnection, path: FastPath) -> Iterator[tuple[str, bytes]]:
     with utc_cursor(con) as cursor:
-        made = cursor.execute(f"SELECT {KEY}, encode({path.body}) FROM {path.relation}").fetchall()
+        made = cursor.execute(f"SELECT {KEY}, encode({path.body}) FROM {path.relation()}").fetchall()
     return ((key, body) for key, body in made if body is not None)
 
 

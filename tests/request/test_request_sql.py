@@ -18,7 +18,7 @@ from batchops.diagnostics import BatchopsError
 from batchops.request.render import digest_rows, explain, render_rows
 from batchops.request.source import load_source, open_work
 from batchops.request.sql import FastPath, compile_sql
-from batchops.request.sqltypes import MAX_COLUMN
+from batchops.request.sqltypes import COLUMN_SIZES
 from batchops.request.sqlvalues import _SAME_CASE, WHITESPACE, is_case_unsure, json_text
 from batchops.request.template import compile_request
 from batchops.request.values import canonical_json
@@ -114,13 +114,47 @@ def test_common_templates_are_compiled(nasty: duckdb.DuckDBPyConnection, templat
         ("{{ st.items }}", '"items" is a method of mappings'),
         ("{{ i == t }}", "a comparison of int and text"),
         ("{% set t = 1 %}{{ t }}", '"t" is both a column and set'),
-        ("{{ ('a' if ok else s) | replace('a', '" + "b" * 99 + "') }}", "a text that may become too long"),
+        ("{{ s | replace('a', '" + "b" * 999 + "') }}", "a text that may become too long"),
     ],
 )
 def test_what_sql_cannot_do_exactly_is_left_to_jinja(
     nasty: duckdb.DuckDBPyConnection, template: str, reason: str
 ) -> None:
     assert [unfit.reason for unfit in compare(nasty, template, "text").reasons] == [reason]
+
+
+def test_template_may_hold_the_text_of_its_own_query(con: duckdb.DuckDBPyConnection) -> None:
+    text = "(SELECT __key FROM source_0) AS __t0 FROM source_0) -- '"
+    con.execute("CREATE TABLE wanted AS SELECT '1' AS key")
+    table = table_of(con, make_job(query="SELECT range AS id FROM range(3)"))
+    request = compile_request(make_job(text + "{{ id }}"))
+    made = [row.body for rows in render_rows(con, table, request, keys="wanted") for row in rows]
+    assert made == [request.canonical({"id": 1})]
+
+
+def test_query_that_the_engine_refuses_is_left_to_jinja() -> None:
+    job = make_job("{{ t " + "| truncate(5) " * 60 + "}}", query="SELECT 1 AS id, 'ab' AS t")
+    with duckdb.connect() as con:
+        table, request = table_of(con, job), compile_request(job)
+        con.execute("SET GLOBAL max_expression_depth = 60")
+        (row,) = [row for rows in render_rows(con, table, request) for row in rows]
+        digest_rows(con, table, request, keys=None, into="d")
+        assert row.body == request.canonical({"t": "ab"})
+        assert con.execute("SELECT digest FROM d").fetchall() == [(row.digest,)]
+
+
+def test_many_columns_are_compiled_for_shorter_texts(con: duckdb.DuckDBPyConnection) -> None:
+    query = f"SELECT range AS id, repeat('x', {COLUMN_SIZES[1]} + range::INT) AS t FROM range(2)"
+    job = make_job("{{ t }}" * 200, query=query)
+    table, request = table_of(con, job), compile_request(job)
+    assert explain(con, table, request).by_sql == 1
+    assert {key: len(text) for key, text in contents(con, job).items()} == {"0": 2_000_000, "1": 2_000_200}
+
+
+@pytest.mark.parametrize("name", ["range", "dict", "self", "loop", "namespace"])
+def test_name_of_jinja_itself_is_left_to_it(nasty: duckdb.DuckDBPyConnection, name: str) -> None:
+    for template in ("{{ %s is defined }}{{ i }}", "{{ (%s | default('x')) is none }}{{ i }}"):
+        assert compare(nasty, template % name, "text").reasons
 
 
 @pytest.mark.parametrize(
@@ -140,12 +174,12 @@ def test_row_that_jinja_refuses_is_refused_by_both(
 
 
 def test_long_text_is_left_to_jinja_and_comes_out_the_same(con: duckdb.DuckDBPyConnection) -> None:
-    query = f"SELECT range AS id, repeat('x', {MAX_COLUMN - 1} + range::INT) AS t FROM range(4)"
+    query = f"SELECT range AS id, repeat('x', {COLUMN_SIZES[0] - 1} + range::INT) AS t FROM range(4)"
     job = make_job("{{ t | upper }}", query=query)
     table, request = table_of(con, job), compile_request(job)
     assert explain(con, table, request).by_sql == 2
     made = contents(con, job)
-    assert made == {str(n): "X" * (MAX_COLUMN - 1 + n) for n in range(4)}
+    assert made == {str(n): "X" * (COLUMN_SIZES[0] - 1 + n) for n in range(4)}
     digest_rows(con, table, request, keys=None, into="d")
     found = con.execute("SELECT key, digest, body_bytes FROM d").fetchall()
     assert sorted(found) == sorted((row.key, row.digest, len(row.body)) for row in render_all(con, job).values())

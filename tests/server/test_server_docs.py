@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from batchops.cli.serve import command
-from batchops.server.app import _ROUTES
+from batchops.server.app import ROUTES
 from batchops.server.faults import BatchRule, CallRule, LineRule, Rule, parse_rules
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_every_path_is_named() -> None:
         named = named.replace(f"`/{name}`", f"`POST /v1/{name}`")
     missing = [
         f"{method} {path}"
-        for method, path, _ in _ROUTES
+        for method, path, _ in ROUTES
         if path != "/v1/models" and f"{method} {re.sub(r'{[a-z]+_id}', '{id}', path)}" not in named
     ]
     assert missing == []
