@@ -24,7 +24,8 @@ from batchops.plan.diff import ledger_digest
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 from batchops.request.digest import canonical, digest
 from batchops.spec.job import Job
-from batchops.store.changes import Adopt, AdoptedLine, Created, JobRecord, RecordPlan, RequestState
+from batchops.store.changes import Adopt, AdoptedLine, Created, RequestState
+from batchops.store.job_changes import JobRecord, RecordPlan
 from batchops.store.store import StateStore
 
 ORPHANS_SINCE = timedelta(days=30)

@@ -25,7 +25,8 @@ from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
 from batchops.spec.job import Job
-from batchops.store.changes import ForgetJobs, Observed, RecordPlan, RequestState
+from batchops.store.changes import Observed, RequestState
+from batchops.store.job_changes import ForgetJobs, RecordPlan
 
 LISTS_NOTHING = {404, 405, 501}
 """HTTP statuses of a service that has no listing of batches."""

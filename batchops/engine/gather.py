@@ -25,8 +25,8 @@ from batchops.request.render import digest_rows, fingerprint
 from batchops.request.source import SourceTable, load_source, open_work
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.spec.job import Job
-from batchops.store.changes import JobRecord
 from batchops.store.connection import limit_resources
+from batchops.store.job_changes import JobRecord
 
 NO_LIMIT = -1
 """As `limit`: look at every row, whatever the environment says."""

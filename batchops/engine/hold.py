@@ -8,7 +8,7 @@ from typing import Final
 from batchops.engine.gather import read_recorded
 from batchops.engine.look import Sighting
 from batchops.engine.run import Run
-from batchops.store.changes import HoldJobs
+from batchops.store.job_changes import HoldJobs
 
 _UNSEEN: Final = "the provider does not show batch "
 

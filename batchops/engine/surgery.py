@@ -20,7 +20,8 @@ from batchops.engine.settle import settle
 from batchops.plan.events import Event, StopFlag
 from batchops.providers.provider import ProviderError
 from batchops.spec.job import Job
-from batchops.store.changes import HoldJobs, JobRecord, Observed, OpenRound
+from batchops.store.changes import Observed
+from batchops.store.job_changes import HoldJobs, JobRecord, OpenRound
 from batchops.store.store import StateReader, StateStore
 
 Emit = Callable[[Event], None]

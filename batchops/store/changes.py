@@ -1,4 +1,6 @@
-"""The closed set of changes of a state. Each is a value; `perform` writes it inside the transaction of a commit.
+"""The changes that a submission goes through. Each is a value; `perform` writes it inside the transaction of a commit.
+
+Together with those of jobs (job_changes.py) and of surgery (surgery.py) they are all there are.
 
 Where uniqueness matters a change proves it in the same transaction: an UPDATE that must hit exactly one submission in
 the phase it expects, or the commit is rolled back.
@@ -36,7 +38,8 @@ class PhaseConflict(Exception):
     """A submission is not in the phase that a change expects: another process moved it. The commit is rolled back."""
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """The text of a JSON column."""
     return orjson.dumps(value).decode()
 
 
@@ -59,101 +62,6 @@ def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> N
     con.execute(
         "UPDATE state.jobs SET held = ? WHERE job_id = (SELECT job_id FROM state.submissions WHERE submission_id = ?)",
         [because, submission_id],
-    )
-
-
-@dataclass(frozen=True)
-class JobRecord:
-    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows."""
-
-    environment: str
-    address: str
-    provider: str
-    is_simulated: bool
-    render_id: UUID
-    parts: Mapping[str, str]
-    spec: Mapping[str, Any]
-    protected: bool
-    moved_from: str | None = None
-    changes: str | None = None
-    is_limited: bool = False
-    """Only some of the source's rows were looked at: nothing can be said of the others."""
-
-
-@dataclass(frozen=True)
-class RecordPlan:
-    """What was approved: jobs, the request each row stands on now, and new requests as pending."""
-
-    jobs: tuple[JobRecord, ...]
-    plan_id: str
-    kind: ClassVar[str] = "planned"
-    subject: str = ""
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        for job in self.jobs:
-            job_id = _record_job(con, job)
-            if job.changes is not None:
-                _record_rows(con, job_id, job.changes)
-                if not job.is_limited:
-                    _mark_removed(con, job_id, job.changes, now)
-        return {
-            "plan_id": self.plan_id,
-            "environment": self.jobs[0].environment if self.jobs else None,
-            "jobs": [job.address for job in self.jobs],
-        }
-
-
-def _record_job(con: duckdb.DuckDBPyConnection, job: JobRecord) -> int:
-    found = con.execute(
-        "SELECT job_id FROM state.jobs WHERE environment = ? AND address IN (?, ?) ORDER BY address = ? DESC LIMIT 1",
-        [job.environment, job.address, job.moved_from or job.address, job.address],
-    ).fetchone()
-    values = [job.provider, job.is_simulated, job.render_id, _json(job.parts), _json(job.spec), job.protected]
-    if found is not None:
-        con.execute(
-            "UPDATE state.jobs SET address = ?, provider = ?, is_simulated = ?, render_id = ?, parts = ?, spec = ?,"
-            " protected = ?, removed_at = NULL WHERE job_id = ?",
-            [job.address, *values, found[0]],
-        )
-        return int(found[0])
-    row = con.execute("SELECT coalesce(max(job_id), 0) + 1 FROM state.jobs").fetchone()
-    assert row is not None
-    con.execute(
-        "INSERT INTO state.jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-        [row[0], job.environment, job.address, *values],
-    )
-    return int(row[0])
-
-
-def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> None:
-    """Replace the rows that moved, drop the forgotten ones, and open requests nobody has asked yet."""
-    con.execute(
-        f"DELETE FROM state.rows USING {changes} c WHERE rows.job_id = ? AND rows.key = c.key AND c.moves", [job_id]
-    )
-    con.execute(
-        f"INSERT INTO state.rows (job_id, key, fingerprint, digest, round)"
-        f" SELECT ?, key, fingerprint, digest, round FROM {changes} WHERE moves AND action <> 'forget'",
-        [job_id],
-    )
-    con.execute(
-        f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
-            SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
-            WHERE action IN ('submit', 'resubmit', 'held')
-              AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
-    )
-
-
-def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, now: datetime) -> None:
-    """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
-    con.execute(
-        f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
-        f" (SELECT key FROM {changes})",
-        [now, job_id],
-    )
-    con.execute(
-        f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
-        f" (SELECT key FROM {changes})",
-        [job_id],
     )
 
 
@@ -204,7 +112,7 @@ class Intend:
                 len(self.digests),
                 self.est_tokens,
                 now,
-                _json(self.expect),
+                to_json(self.expect),
             ],
         )
         con.execute(
@@ -281,10 +189,10 @@ class Adopt:
                 len(self.lines),
                 self.file_id,
                 self.batch_id,
-                _json(self.remote),
+                to_json(self.remote),
                 now,
                 now,
-                _json(self.expect),
+                to_json(self.expect),
                 self.environment,
                 self.address,
             ],
@@ -364,7 +272,7 @@ class Created:
             self.submission_id,
             ["creating", "revoking"],
             "phase = 'created', batch_id = ?, remote = ?",
-            [self.batch_id, _json(self.remote)],
+            [self.batch_id, to_json(self.remote)],
         )
         return {"submission_id": self.submission_id, "batch_id": self.batch_id, "adopted": self.adopted}
 
@@ -438,7 +346,7 @@ class Observed:
             self.submission_id,
             ["created", "ended"],
             "phase = ?, remote = ?, ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) END",
-            [phase, _json(self.remote), self.ended, now],
+            [phase, to_json(self.remote), self.ended, now],
         )
         return {"submission_id": self.submission_id, "status": self.remote.get("status")}
 
@@ -505,95 +413,3 @@ class Fetched:
         if self.held_because is not None:
             _hold(con, self.submission_id, self.held_because)
         return {"submission_id": self.submission_id, "outcomes": dict(self.counts)}
-
-
-@dataclass(frozen=True)
-class HoldJobs:
-    """Submit nothing more for these jobs until `retry`; without a reason, let them submit again."""
-
-    environment: str
-    addresses: tuple[str, ...]
-    because: str | None
-    kind: ClassVar[str] = "held"
-
-    @property
-    def subject(self) -> str:
-        return ", ".join(self.addresses)
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        con.execute(
-            "UPDATE state.jobs SET held = ? WHERE environment = ? AND list_contains(?::VARCHAR[], address)",
-            [self.because, self.environment, list(self.addresses)],
-        )
-        return {"because": self.because}
-
-
-_GIVEN_UP = f"({RequestState.GIVEN_UP}, {RequestState.HELD})"
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    """Give rows that were given up or held another round, and let their job submit again.
-
-    Where another job has opened a round for the same request already, the rows stand on that one.
-    """
-
-    environment: str
-    address: str
-    kind: ClassVar[str] = "retried"
-
-    @property
-    def subject(self) -> str:
-        return self.address
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        job = con.execute(
-            "UPDATE state.jobs SET held = NULL WHERE environment = ? AND address = ? RETURNING job_id",
-            [self.environment, self.address],
-        ).fetchone()
-        assert job is not None
-        con.execute(
-            f"""CREATE TEMP TABLE reopened AS
-                WITH latest AS (SELECT digest, max(round) AS round, arg_max(state, round) AS state
-                                FROM state.requests GROUP BY digest)
-                SELECT r.key, r.digest, CASE WHEN l.state IN {_GIVEN_UP} THEN l.round + 1 ELSE l.round END AS round
-                FROM state.rows r JOIN state.requests q USING (digest, round) JOIN latest l USING (digest)
-                WHERE r.job_id = ? AND r.removed_at IS NULL AND q.state IN {_GIVEN_UP}""",
-            [job[0]],
-        )
-        count = con.execute(
-            "UPDATE state.rows r SET round = o.round FROM reopened o WHERE r.job_id = ? AND r.key = o.key", [job[0]]
-        ).fetchone()
-        con.execute(
-            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
-                SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM reopened o
-                WHERE NOT EXISTS (FROM state.requests q WHERE q.digest = o.digest AND q.round = o.round)"""
-        )
-        con.execute("DROP TABLE reopened")
-        return {"rows": count[0] if count else 0}
-
-
-@dataclass(frozen=True)
-class ForgetJobs:
-    """Jobs that left the project: mark them removed, and drop the rows of those that say `on_remove: forget`."""
-
-    environment: str
-    addresses: tuple[str, ...]
-    forgotten: tuple[str, ...]
-    kind: ClassVar[str] = "removed"
-
-    @property
-    def subject(self) -> str:
-        return ", ".join(self.addresses)
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        con.execute(
-            """DELETE FROM state.rows WHERE job_id IN (SELECT job_id FROM state.jobs
-                WHERE environment = ? AND list_contains(?::VARCHAR[], address))""",
-            [self.environment, list(self.forgotten)],
-        )
-        con.execute(
-            "UPDATE state.jobs SET removed_at = ? WHERE environment = ? AND list_contains(?::VARCHAR[], address)",
-            [now, self.environment, list(self.addresses)],
-        )
-        return {"forgotten": list(self.forgotten)}

@@ -1,7 +1,7 @@
 """The state of a project: reads, and commits that are one transaction each.
 
-`StateReader` cannot write. `StateStore.commit` performs one named change (see changes.py) under the lease's fence,
-raises the serial by one and records an event: there is no other way to write.
+`StateReader` cannot write. `StateStore.commit` performs one named change (of changes.py, job_changes.py or surgery.py)
+under the lease's fence, raises the serial by one and records an event: there is no other way to write.
 """
 
 from __future__ import annotations

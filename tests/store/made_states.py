@@ -11,18 +11,9 @@ from pathlib import Path
 
 import duckdb
 
-from batchops.store.changes import (
-    AnswerFile,
-    Created,
-    Creating,
-    Fetched,
-    Intend,
-    JobRecord,
-    Observed,
-    RecordPlan,
-    RequestState,
-)
+from batchops.store.changes import AnswerFile, Created, Creating, Fetched, Intend, Observed, RequestState
 from batchops.store.connection import open_memory, sql_text
+from batchops.store.job_changes import JobRecord, RecordPlan
 from batchops.store.lease import leased
 from batchops.store.store import StateReader, StateStore
 

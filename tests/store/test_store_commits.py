@@ -15,7 +15,8 @@ import pytest
 from made_states import TABLES, contents, create, environment, held, lived, record
 
 from batchops.diagnostics import BatchopsError, Leased
-from batchops.store.changes import HoldJobs, Observed, PhaseConflict
+from batchops.store.changes import Observed, PhaseConflict
+from batchops.store.job_changes import HoldJobs
 from batchops.store.store import StateReader, StateStore, ensure_state
 
 
@@ -130,7 +131,7 @@ def test_the_file_that_vanished_is_not_made_anew_by_a_commit(path: Path) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from batchops.store.changes import HoldJobs
+from batchops.store.job_changes import HoldJobs
 from batchops.store.lease import leased
 
 with leased(Path(sys.argv[1]), project="reviews", environ={}) as store:

@@ -10,8 +10,8 @@ import pytest
 from made_states import contents, held, lived, record, write
 
 from batchops.diagnostics import BatchopsError, Leased
-from batchops.store.changes import HoldJobs
 from batchops.store.copies import KEPT_BACKUPS, backup, backups, copy_file, nobody_holds
+from batchops.store.job_changes import HoldJobs
 from batchops.store.push import push
 from batchops.store.store import StateReader, StateStore
 

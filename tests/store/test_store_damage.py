@@ -152,7 +152,8 @@ from pathlib import Path
 from uuid import UUID
 import duckdb
 from batchops.diagnostics import BatchopsError
-from batchops.store.changes import Created, Creating, HoldJobs
+from batchops.store.changes import Created, Creating
+from batchops.store.job_changes import HoldJobs
 from batchops.store.lease import leased
 
 path, room, which = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

@@ -15,7 +15,7 @@ import pytest
 from made_states import environment, held
 
 from batchops.diagnostics import BatchopsError, Leased
-from batchops.store.changes import HoldJobs
+from batchops.store.job_changes import HoldJobs
 from batchops.store.lease import current_holder, leased, unlock
 from batchops.store.store import StateStore, ensure_state
 
