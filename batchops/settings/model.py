@@ -46,8 +46,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _local_file(url: str) -> str:
+    if "://" in url:
+        raise PydanticCustomError("local_file", "only a local file is supported yet, such as state/batchops.duckdb")
+    return url
+
+
 class StateSettings(Section):
-    url: Address = Field(default="state/batchops.duckdb", min_length=1)
+    url: Annotated[Address, AfterValidator(_local_file)] = Field(default="state/batchops.duckdb", min_length=1)
 
 
 class BudgetSettings(Section):
