@@ -55,9 +55,9 @@ def command(
     """
     chosen = [*invocation.select, *invocation.exclude, *replace, *([limit] if limit else [])]
     _check(planfile, timeout, is_choosing=bool(chosen), auto_approve=auto_approve, wait=wait)
-    from batchops.engine.operations import apply  # noqa: PLC0415  DuckDB is paid for when it is used
-    from batchops.engine.project import open_project  # noqa: PLC0415
-    from batchops.engine.saved import read_saved  # noqa: PLC0415
+    from batchops.engine.operations import apply  # DuckDB is paid for when it is used
+    from batchops.engine.project import open_project
+    from batchops.engine.saved import read_saved
 
     with stoppable(invocation) as (stop, stopping), open_project(invocation.root, invocation.loaded) as project:
         printer = printer_of(invocation)
@@ -116,7 +116,7 @@ def _approval(
 
 def _show(plan: Plan, invocation: Invocation, *, to_stdout: bool) -> None:
     """The plan where the question is asked, for whoever answers must have seen it."""
-    from batchops.views.plan_text import render_plan  # noqa: PLC0415
+    from batchops.views.plan_text import render_plan
 
     stream = sys.stdout if to_stdout else sys.stderr
     color = invocation.colors(stream)

@@ -29,8 +29,8 @@ def command(invocation: Invocation, *, jobs: tuple[str, ...], lock_timeout: time
     \b
     batchops cancel review-sentiment
     """
-    from batchops.cli.converging import stoppable  # noqa: PLC0415
-    from batchops.engine.surgery import cancel  # noqa: PLC0415
+    from batchops.cli.converging import stoppable
+    from batchops.engine.surgery import cancel
 
     with stoppable(invocation) as (stop, _), opened(invocation) as project, telling(invocation) as emit:
         done = cancel(project, jobs, emit=emit, stop=stop, lock_timeout=lock_timeout or timedelta(0))

@@ -58,7 +58,7 @@ def choosing_options(function: F) -> F:
 
 def scope_of(invocation: Invocation, limit: int | None, replace: Sequence[str]) -> Scope:
     """What the flags chose; without --limit, the environment's."""
-    from batchops.engine.scope import Scope  # noqa: PLC0415
+    from batchops.engine.scope import Scope
 
     chosen = invocation.loaded.limit if limit is None else limit
     return Scope(invocation.select, invocation.exclude, chosen, tuple(replace))
@@ -66,14 +66,14 @@ def scope_of(invocation: Invocation, limit: int | None, replace: Sequence[str]) 
 
 def allowances_of(cost_over: dict[str, float], protected: Sequence[str], *, unknown_cost: bool) -> Allowances:
     """What the flags let through."""
-    from batchops.engine.operations import Allowances  # noqa: PLC0415
+    from batchops.engine.operations import Allowances
 
     return Allowances(cost_over, unknown_cost, frozenset(protected))
 
 
 def printer_of(invocation: Invocation) -> Printer:
     """Events as JSON lines on stdout, bars on a terminal, or lines on stderr."""
-    from batchops.views.progress import JsonLines, LiveBars, PlainLines  # noqa: PLC0415
+    from batchops.views.progress import JsonLines, LiveBars, PlainLines
 
     color = invocation.colors(sys.stderr)
     if invocation.json:
@@ -93,8 +93,8 @@ _STOPPING = (
 @contextmanager
 def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tuple[StopFlag, Stopping]]:
     """Signals ask to stop for the length of the block; the first one says what goes on without us."""
-    from batchops.cli.signals import Stopping  # noqa: PLC0415
-    from batchops.plan.events import StopFlag  # noqa: PLC0415
+    from batchops.cli.signals import Stopping
+    from batchops.plan.events import StopFlag
 
     stop = StopFlag()
     with Stopping(stop, lambda: invocation.note(saying)).installed() as stopping:
@@ -106,7 +106,7 @@ def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyR
 
     With --json an expected failure ends the lines like any other run: a diagnostic, then `apply_complete`.
     """
-    from batchops.views.outcome import render_outcome  # noqa: PLC0415
+    from batchops.views.outcome import render_outcome
 
     try:
         result = work()
@@ -122,8 +122,8 @@ def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyR
 
 
 def _failed(printer: Printer, problem: BatchopsError) -> int:
-    from batchops.plan.document import empty_summary  # noqa: PLC0415
-    from batchops.plan.events import ApplyComplete, DiagnosticFound  # noqa: PLC0415
+    from batchops.plan.document import empty_summary
+    from batchops.plan.events import ApplyComplete, DiagnosticFound
 
     for found in problem.diagnostics:
         printer(DiagnosticFound(found))

@@ -79,10 +79,10 @@ def _look_at_project(found: Findings, invocation: Invocation) -> None:
 
 
 def _settings(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
-    from datetime import timedelta  # noqa: PLC0415
+    from datetime import timedelta
 
-    from batchops.settings.model import dotted, leaves  # noqa: PLC0415
-    from batchops.units import format_duration  # noqa: PLC0415
+    from batchops.settings.model import dotted, leaves
+    from batchops.units import format_duration
 
     for path, value in leaves(loaded.settings):
         key = dotted(path)
@@ -92,7 +92,7 @@ def _settings(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
 
 def _credentials(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
     """Which variables the providers read, and whether they are set."""
-    from batchops.providers.credentials import key_variable  # noqa: PLC0415
+    from batchops.providers.credentials import key_variable
 
     for name, provider in loaded.settings.providers.items():
         if provider.kind == "local":
@@ -102,9 +102,9 @@ def _credentials(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
 
 
 def _look_at_state(found: Findings, loaded: LoadedSettings, invocation: Invocation) -> None:
-    from batchops.store.integrity import find_damage  # noqa: PLC0415  it needs DuckDB
-    from batchops.store.lease import current_holder  # noqa: PLC0415
-    from batchops.store.store import StateReader  # noqa: PLC0415
+    from batchops.store.integrity import find_damage  # it needs DuckDB
+    from batchops.store.lease import current_holder
+    from batchops.store.store import StateReader
 
     url = loaded.settings.state.url
     reader = StateReader(invocation.root / url)
@@ -155,7 +155,7 @@ def _pairs(title: str, pairs: Mapping[str, str]) -> str:
 
 
 def _table(title: str, rows: Sequence[tuple[str, ...]]) -> str:
-    from batchops.terminal import cells, pad, visible  # noqa: PLC0415
+    from batchops.terminal import cells, pad, visible
 
     if not rows:
         return ""
@@ -171,7 +171,7 @@ def _value(value: object) -> str:
 
 
 def _tell(problems: list[Diagnostic], invocation: Invocation) -> None:
-    from batchops.views.diagnostics import render_text  # noqa: PLC0415
+    from batchops.views.diagnostics import render_text
 
     if problems:
         sys.stdout.flush()

@@ -22,9 +22,9 @@ def command(invocation: Invocation, address: str) -> None:
     batchops explain review-sentiment@17
     batchops explain 'visits@["Berlin","2026-11-22"]'
     """
-    from batchops.results.explain import explain_job, explain_row, parse_address, recorded_key  # noqa: PLC0415
-    from batchops.results.output import terminal_width  # noqa: PLC0415
-    from batchops.views.explain import render_job, render_row  # noqa: PLC0415
+    from batchops.results.explain import explain_job, explain_row, parse_address, recorded_key
+    from batchops.results.output import terminal_width
+    from batchops.views.explain import render_job, render_row
 
     name, written = parse_address(address)
     now, width = datetime.now(UTC), terminal_width()

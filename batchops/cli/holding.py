@@ -28,7 +28,7 @@ lock_timeout_option = click.option(
 @contextmanager
 def opened(invocation: Invocation) -> Iterator[Project]:
     """The project of the command line, closed at the end."""
-    from batchops.engine.project import open_project  # noqa: PLC0415  DuckDB is paid for when it is used
+    from batchops.engine.project import open_project  # DuckDB is paid for when it is used
 
     with open_project(invocation.root, invocation.loaded) as project:
         yield project
@@ -37,7 +37,7 @@ def opened(invocation: Invocation) -> Iterator[Project]:
 @contextmanager
 def telling(invocation: Invocation) -> Iterator[Callable[[Event], None]]:
     """Where events go meanwhile: to people on stderr; with --json nowhere, since stdout is one document."""
-    from batchops.cli.converging import printer_of  # noqa: PLC0415
+    from batchops.cli.converging import printer_of
 
     if invocation.json:
         yield lambda event: None
@@ -71,7 +71,7 @@ def finish(
 
 
 def _tell(invocation: Invocation, problems: tuple[Diagnostic, ...]) -> None:
-    from batchops.views.diagnostics import render_text  # noqa: PLC0415
+    from batchops.views.diagnostics import render_text
 
     if problems:
         sys.stdout.flush()

@@ -29,8 +29,8 @@ def command(invocation: Invocation, *, job: str, batches: tuple[str, ...], lock_
     \b
     batchops import review-sentiment batch_67a1b2c3
     """
-    from batchops.cli.converging import stoppable  # noqa: PLC0415
-    from batchops.engine.surgery import import_batches  # noqa: PLC0415
+    from batchops.cli.converging import stoppable
+    from batchops.engine.surgery import import_batches
 
     with stoppable(invocation) as (stop, _), opened(invocation) as project, telling(invocation) as emit:
         done = import_batches(project, job, batches, emit=emit, stop=stop, lock_timeout=lock_timeout or timedelta(0))
@@ -41,7 +41,7 @@ def command(invocation: Invocation, *, job: str, batches: tuple[str, ...], lock_
 
 
 def _line(found: Import) -> str:
-    from batchops.views.plan_table import counted  # noqa: PLC0415
+    from batchops.views.plan_table import counted
 
     requests = counted(found.requests, "request")
     if found.is_fetched:

@@ -117,7 +117,7 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from batchops.cli.signals import impatient  # noqa: PLC0415
+    from batchops.cli.signals import impatient
 
     as_json = _wants_json(arguments)
     try:
@@ -165,7 +165,7 @@ def _usage(problem: click.ClickException) -> Diagnostic:
 
 
 def _end(problem: BatchopsError, *, as_json: bool) -> int:
-    from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415  `--help` does not need it
+    from batchops.views.diagnostics import render_json, render_text  # `--help` does not need it
 
     if as_json:
         click.echo(render_json(problem.diagnostics, valid=False))
@@ -189,8 +189,8 @@ def _interrupted(*, as_json: bool) -> int:
 
 def _last_words(*, as_json: bool) -> None:
     """The same ending for a command that is too busy to end by itself."""
-    from batchops.cli.signals import leave  # noqa: PLC0415
-    from batchops.views.diagnostics import render_json  # noqa: PLC0415
+    from batchops.cli.signals import leave
+    from batchops.views.diagnostics import render_json
 
     if as_json:
         leave(render_json([error("interrupted", "Interrupted.", _SAFE)], valid=False), stream=1)
@@ -198,8 +198,8 @@ def _last_words(*, as_json: bool) -> None:
 
 
 def _bug(arguments: list[str], *, as_json: bool) -> int:
-    import tempfile  # noqa: PLC0415  no command but this one needs it
-    import traceback  # noqa: PLC0415
+    import tempfile  # no command but this one needs it
+    import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="batchops-bug-", suffix=".log", delete=False) as log:
         log.write(f"batchops {__version__}, Python {sys.version}\n{arguments!r}\n\n{traceback.format_exc()}")

@@ -38,7 +38,7 @@ class Invocation:
     @functools.cached_property
     def root(self) -> Path:
         """The project root, where the process is from now on: every path anywhere is relative to it."""
-        from batchops.settings import find_root  # noqa: PLC0415  pydantic is paid for by the verbs that need it
+        from batchops.settings import find_root  # pydantic is paid for by the verbs that need it
 
         root = find_root(self.directory)
         os.chdir(root)
@@ -47,7 +47,7 @@ class Invocation:
     @functools.cached_property
     def loaded(self) -> LoadedSettings:
         """Settings with where each came from; BatchopsError when one is wrong."""
-        from batchops.settings import load_settings  # noqa: PLC0415
+        from batchops.settings import load_settings
 
         return load_settings(self.root, environ=os.environ, env=self.env)
 
@@ -77,7 +77,7 @@ def duration(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     """The callback of an option that takes `100ms 2s 5m 24h`, as everywhere else."""
     if value is None:
         return None
-    from batchops.units import parse_duration  # noqa: PLC0415
+    from batchops.units import parse_duration
 
     try:
         return parse_duration(value)

@@ -53,9 +53,9 @@ def command(
     """
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
-    from batchops.engine.operations import make_plan  # noqa: PLC0415  DuckDB is paid for when it is used
-    from batchops.engine.project import open_project  # noqa: PLC0415
-    from batchops.plan.guard import refusals  # noqa: PLC0415
+    from batchops.engine.operations import make_plan  # DuckDB is paid for when it is used
+    from batchops.engine.project import open_project
+    from batchops.plan.guard import refusals
 
     scope = scope_of(invocation, limit, replace)
     with open_project(invocation.root, invocation.loaded) as project:
@@ -76,15 +76,15 @@ def command(
 def show_plan(plan: Plan, invocation: Invocation, form: str | None) -> None:
     """Print a plan as text, markdown or JSON."""
     if invocation.json or form == "json":
-        from batchops.views.plan_json import render_plan_json  # noqa: PLC0415
+        from batchops.views.plan_json import render_plan_json
 
         invocation.out(render_plan_json(plan))
     elif form == "markdown":
-        from batchops.views.plan_markdown import render_markdown  # noqa: PLC0415
+        from batchops.views.plan_markdown import render_markdown
 
         invocation.out(render_markdown(plan))
     else:
-        from batchops.views.plan_text import render_plan  # noqa: PLC0415
+        from batchops.views.plan_text import render_plan
 
         color = invocation.colors(sys.stdout)
         invocation.out(render_plan(plan, color=color, width=invocation.width(), verbose=invocation.verbose))

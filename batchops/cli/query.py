@@ -33,9 +33,9 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
     batchops query 'SELECT sentiment, count(*) FROM results."review-sentiment" GROUP BY ALL'
     batchops query 'SELECT job, sum(cost_usd) FROM batches GROUP BY ALL' --format csv
     """
-    from batchops.results.output import open_output  # noqa: PLC0415
-    from batchops.results.query import QueryRoom  # noqa: PLC0415
-    from batchops.views.diagnostics import render_text  # noqa: PLC0415
+    from batchops.results.output import open_output
+    from batchops.results.query import QueryRoom
+    from batchops.views.diagnostics import render_text
 
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
@@ -64,7 +64,7 @@ def _lines(found: Found, form: str, target: Target) -> Iterable[bytes]:
 
 
 def _json_lines(found: Found) -> Iterable[bytes]:
-    from batchops.results.values import json_text  # noqa: PLC0415
+    from batchops.results.values import json_text
 
     return (json_text(dict(zip(found.columns, row, strict=True))) + b"\n" for row in found.rows)
 
@@ -79,8 +79,8 @@ def _json_array(found: Found) -> Iterable[bytes]:
 
 
 def _csv_lines(found: Found) -> Iterable[bytes]:
-    from batchops.results.sinks.csv import csv_line  # noqa: PLC0415
-    from batchops.results.values import text  # noqa: PLC0415
+    from batchops.results.sinks.csv import csv_line
+    from batchops.results.values import text
 
     yield csv_line(found.columns)
     for row in found.rows:
@@ -88,8 +88,8 @@ def _csv_lines(found: Found) -> Iterable[bytes]:
 
 
 def _table_lines(found: Found, width: int | None) -> Iterable[bytes]:
-    from batchops.grid import Head, grid  # noqa: PLC0415
-    from batchops.results.values import text  # noqa: PLC0415
+    from batchops.grid import Head, grid
+    from batchops.results.values import text
 
     heads = [
         Head(name, right=any(mark in kind.upper() for mark in _NUMBERS) and not kind.endswith("]"))

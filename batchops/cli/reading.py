@@ -38,8 +38,8 @@ def state_path(invocation: Invocation) -> Path:
 @contextmanager
 def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
     """A snapshot of this environment's state with the views of `results.answers`."""
-    from batchops.results.answers import prepare  # noqa: PLC0415
-    from batchops.store.snapshot import snapshot  # noqa: PLC0415
+    from batchops.results.answers import prepare
+    from batchops.store.snapshot import snapshot
 
     with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
         prepare(con)
@@ -48,7 +48,7 @@ def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]
 
 def declared_jobs(invocation: Invocation) -> Declared:
     """Read the specs of the project; what cannot be read is left out and told in `diagnostics`."""
-    from batchops.spec.load import load_project  # noqa: PLC0415
+    from batchops.spec.load import load_project
 
     settings = invocation.loaded.settings
     loaded = load_project(invocation.root, default_provider=settings.provider, providers=tuple(settings.providers))
@@ -62,7 +62,7 @@ def recorded_or_declared(
 
     Raises BatchopsError with a did-you-mean when neither knows it.
     """
-    from batchops.results.recorded import declared_job, recorded_jobs, unknown_job  # noqa: PLC0415
+    from batchops.results.recorded import declared_job, recorded_jobs, unknown_job
 
     recorded = {job.address: job for job in recorded_jobs(con)}
     if address in recorded:

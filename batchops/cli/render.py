@@ -37,9 +37,9 @@ def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int 
     batchops render review-sentiment --limit 3
     batchops render review-sentiment@r-1042 | jq .
     """
-    from batchops.request.render import render_rows  # noqa: PLC0415  it imports duckdb
-    from batchops.request.source import load_source, open_work  # noqa: PLC0415
-    from batchops.request.template import compile_request  # noqa: PLC0415
+    from batchops.request.render import render_rows  # it imports duckdb
+    from batchops.request.source import load_source, open_work
+    from batchops.request.template import compile_request
 
     name, at, key = job.partition("@")
     wanted = (*keys, key) if at else keys
@@ -60,8 +60,8 @@ def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int 
 
 def _explained(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> str:
     """Which rows are rendered in the query engine, and why others are not."""
-    from batchops.request.place import place_in  # noqa: PLC0415
-    from batchops.request.render import explain  # noqa: PLC0415
+    from batchops.request.place import place_in
+    from batchops.request.render import explain
 
     found = explain(con, table, request)
     lines = []
@@ -81,7 +81,7 @@ def _explained(con: duckdb.DuckDBPyConnection, table: SourceTable, request: Comp
 
 
 def _find(invocation: Invocation, name: str) -> Job:
-    from batchops.spec.load import load_project, select_jobs  # noqa: PLC0415
+    from batchops.spec.load import load_project, select_jobs
 
     settings = invocation.loaded.settings
     project = load_project(invocation.root, default_provider=settings.provider, providers=tuple(settings.providers))
@@ -93,7 +93,7 @@ def _find(invocation: Invocation, name: str) -> Job:
 
 def _relation(con: duckdb.DuckDBPyConnection, table: SourceTable, job: Job, keys: tuple[str, ...]) -> str:
     """A relation with the keys that were asked for; BatchopsError for one that no row has."""
-    from batchops.plan.keys import key_text  # noqa: PLC0415
+    from batchops.plan.keys import key_text
 
     texts = [key_text(job.address, table.key_columns, key) for key in keys]
     con.execute("CREATE TABLE wanted AS SELECT DISTINCT unnest(?::VARCHAR[]) AS key", [texts])
@@ -109,9 +109,9 @@ def _lines(batches: Iterable[list[Rendered]]) -> Iterator[bytes]:
 
 
 def _json_lines(batches: Iterable[list[Rendered]], job: Job, table: SourceTable) -> Iterator[bytes]:
-    import orjson  # noqa: PLC0415
+    import orjson
 
-    from batchops.plan.keys import typed_key  # noqa: PLC0415
+    from batchops.plan.keys import typed_key
 
     for rows in batches:
         for row in rows:

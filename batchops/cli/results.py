@@ -39,9 +39,9 @@ def command(
     batchops results review-sentiment -o out/answers.parquet
     batchops results review-sentiment --status failed --format jsonl
     """
-    from batchops.results.answers import Answers, Selection  # noqa: PLC0415
-    from batchops.results.output import open_output  # noqa: PLC0415
-    from batchops.results.sinks import sink  # noqa: PLC0415
+    from batchops.results.answers import Answers, Selection
+    from batchops.results.output import open_output
+    from batchops.results.sinks import sink
 
     write = sink(_format(form, output, as_json=invocation.json))
     selection = Selection(statuses=_statuses(statuses), limit=limit, everything=everything)
@@ -56,7 +56,7 @@ def command(
 
 
 def _format(form: str | None, output: Path | None, *, as_json: bool) -> str:
-    from batchops.results.sinks import SUFFIXES  # noqa: PLC0415
+    from batchops.results.sinks import SUFFIXES
 
     if as_json:
         if form not in {None, "jsonl"}:
@@ -74,7 +74,7 @@ def _format(form: str | None, output: Path | None, *, as_json: bool) -> str:
 
 
 def _statuses(text: str | None) -> frozenset[str]:
-    from batchops.results.answers import STATUSES  # noqa: PLC0415
+    from batchops.results.answers import STATUSES
 
     chosen = frozenset(word.strip() for word in (text or "").split(",") if word.strip())
     for word in sorted(chosen - set(STATUSES)):

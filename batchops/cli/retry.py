@@ -28,7 +28,7 @@ def command(invocation: Invocation, *, jobs: tuple[str, ...], lock_timeout: time
     batchops retry review-sentiment
     batchops apply --wait
     """
-    from batchops.engine.surgery import retry  # noqa: PLC0415
+    from batchops.engine.surgery import retry
 
     with opened(invocation) as project:
         done = retry(project, jobs, lock_timeout=lock_timeout or timedelta(0))
@@ -39,7 +39,7 @@ def command(invocation: Invocation, *, jobs: tuple[str, ...], lock_timeout: time
 
 
 def _line(job: Reopened) -> str:
-    from batchops.views.plan_table import counted  # noqa: PLC0415
+    from batchops.views.plan_table import counted
 
     parts = [f"{counted(job.rows, 'row')} {'gets' if job.rows == 1 else 'get'} another round"]
     if job.waiting:

@@ -59,7 +59,7 @@ def command(
     webhook_secret: str | None,
 ) -> ExitCode:
     """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
-    from batchops.server.options import ServerOptions  # noqa: PLC0415
+    from batchops.server.options import ServerOptions
 
     if (webhook is None) != (webhook_secret is None):
         detail = "--webhook and --webhook-secret come together: a webhook is always signed."
@@ -81,10 +81,10 @@ def command(
 
 
 def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host: str, port: int) -> ExitCode:
-    from filelock import Timeout  # noqa: PLC0415
+    from filelock import Timeout
 
-    from batchops.server.embedded import serve  # noqa: PLC0415
-    from batchops.server.options import LOOPBACK  # noqa: PLC0415
+    from batchops.server.embedded import serve
+    from batchops.server.options import LOOPBACK
 
     ended = threading.Event()
     code = ExitCode.DONE

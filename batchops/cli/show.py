@@ -24,14 +24,14 @@ def command(invocation: Invocation, planfile: Path, form: str | None) -> None:
     """
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
-    from batchops.plan.document import plan_from_document, read_plan_document  # noqa: PLC0415
+    from batchops.plan.document import plan_from_document, read_plan_document
 
     show_plan(plan_from_document(read_plan_document(_found(invocation, planfile))), invocation, form)
 
 
 def _found(invocation: Invocation, planfile: Path) -> Path:
     """Inside a project the path is relative to its root, as everywhere; a plan can be read outside of one too."""
-    from batchops.diagnostics import BatchopsError  # noqa: PLC0415
+    from batchops.diagnostics import BatchopsError
 
     try:
         return invocation.root / planfile

@@ -41,9 +41,9 @@ def command(invocation: Invocation) -> None:
 @shared_options(json=True)
 def list_(invocation: Invocation) -> int:
     """List the jobs on record in this environment: their rows by state, and when they were applied last."""
-    from batchops.results.onrecord import list_document  # noqa: PLC0415
-    from batchops.results.output import terminal_width  # noqa: PLC0415
-    from batchops.views.onrecord import render_list  # noqa: PLC0415
+    from batchops.results.onrecord import list_document
+    from batchops.results.output import terminal_width
+    from batchops.views.onrecord import render_list
 
     with reading_state(invocation) as con:
         document = list_document(con, invocation.environment)
@@ -59,9 +59,9 @@ def list_(invocation: Invocation) -> int:
 @shared_options(json=True)
 def show(invocation: Invocation, address: str) -> int:
     """Print the record of a job, or of one row of it (job@key), as JSON."""
-    from batchops.results.explain import parse_address, recorded_key  # noqa: PLC0415
-    from batchops.results.onrecord import job_document, row_document  # noqa: PLC0415
-    from batchops.results.recorded import recorded_jobs, unknown_job  # noqa: PLC0415
+    from batchops.results.explain import parse_address, recorded_key
+    from batchops.results.onrecord import job_document, row_document
+    from batchops.results.recorded import recorded_jobs, unknown_job
 
     name, written = parse_address(address)
     with reading_state(invocation) as con:
@@ -85,7 +85,7 @@ def show(invocation: Invocation, address: str) -> int:
 @shared_options(json=True)
 def mv(invocation: Invocation, *, source: str, target: str, lock_timeout: timedelta | None) -> int:
     """Call a job on record otherwise. It keeps its rows and answers; the job's block has to be renamed as well."""
-    from batchops.engine.records import move  # noqa: PLC0415
+    from batchops.engine.records import move
 
     with opened(invocation) as project:
         done = move(project, _job_address(source), _job_address(target), lock_timeout=lock_timeout or timedelta(0))
@@ -95,7 +95,7 @@ def mv(invocation: Invocation, *, source: str, target: str, lock_timeout: timede
 
 
 def _job_address(text: str) -> str:
-    from batchops.results.explain import parse_address  # noqa: PLC0415
+    from batchops.results.explain import parse_address
 
     name, key = parse_address(text)
     if key is not None:
@@ -110,9 +110,9 @@ def _job_address(text: str) -> str:
 @shared_options(json=True)
 def rm(invocation: Invocation, *, address: str, lock_timeout: timedelta | None) -> int:
     """Forget the rows of JOB, or one row (job@key). Paid answers stay in the ledger: asking again uses them."""
-    from batchops.engine.records import forget  # noqa: PLC0415
-    from batchops.results.explain import parse_address, recorded_key  # noqa: PLC0415
-    from batchops.results.recorded import recorded_jobs, unknown_job  # noqa: PLC0415
+    from batchops.engine.records import forget
+    from batchops.results.explain import parse_address, recorded_key
+    from batchops.results.recorded import recorded_jobs, unknown_job
 
     name, written = parse_address(address)
     key = None
@@ -132,7 +132,7 @@ def rm(invocation: Invocation, *, address: str, lock_timeout: timedelta | None) 
 
 
 def _rows(number: int) -> str:
-    from batchops.views.plan_table import counted  # noqa: PLC0415
+    from batchops.views.plan_table import counted
 
     return counted(number, "row")
 
@@ -143,8 +143,8 @@ def _rows(number: int) -> str:
 @shared_options(json=True)
 def pull(invocation: Invocation, *, file: Path, force: bool) -> int:
     """Copy the state to FILE as it is at this moment; a running apply goes on. Answer files are not in it."""
-    from batchops.store.copies import copy_file, nobody_holds  # noqa: PLC0415
-    from batchops.store.store import StateReader  # noqa: PLC0415
+    from batchops.store.copies import copy_file, nobody_holds
+    from batchops.store.store import StateReader
 
     source = state_path(invocation)
     target = invocation.root / file
@@ -169,9 +169,9 @@ def pull(invocation: Invocation, *, file: Path, force: bool) -> int:
 @shared_options(json=True)
 def push(invocation: Invocation, *, file: Path, force: bool, lock_timeout: timedelta | None) -> int:
     """Put a copy of FILE in the place of the state, when it is the same state further on."""
-    from batchops.store.integrity import find_damage  # noqa: PLC0415
-    from batchops.store.push import push as push_file  # noqa: PLC0415
-    from batchops.store.store import StateReader  # noqa: PLC0415
+    from batchops.store.integrity import find_damage
+    from batchops.store.push import push as push_file
+    from batchops.store.store import StateReader
 
     target = state_path(invocation)
     done = push_file(invocation.root / file, target, force=force, patience=lock_timeout or timedelta(0))
@@ -199,8 +199,8 @@ def repair(invocation: Invocation, *, token: str | None, lock_timeout: timedelta
     batchops state repair
     batchops state repair --absent 2f1c0d9e-5b0a-4b55-9d7e-0f6b8e1f2a3c
     """
-    from batchops.engine.records import declare_absent  # noqa: PLC0415
-    from batchops.engine.records import repair as repair_state  # noqa: PLC0415
+    from batchops.engine.records import declare_absent
+    from batchops.engine.records import repair as repair_state
 
     patience = lock_timeout or timedelta(0)
     with opened(invocation) as project:
@@ -235,7 +235,7 @@ def _finish_repair(invocation: Invocation, done: Repair) -> int:
 @shared_options(json=True)
 def compact(invocation: Invocation, *, lock_timeout: timedelta | None) -> int:
     """Write the state anew, without what nobody needs, and remove what killed commands left beside it."""
-    from batchops.engine.records import compact as compact_state  # noqa: PLC0415
+    from batchops.engine.records import compact as compact_state
 
     with opened(invocation) as project:
         done = compact_state(project, lock_timeout=lock_timeout or timedelta(0))

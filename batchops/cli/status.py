@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @shared_options(json=True)
 def command(invocation: Invocation, refresh: bool) -> None:
     """Show each job's sync (spec against what was applied) and health (its rows), from state alone."""
-    from batchops.results.status import status_document  # noqa: PLC0415
+    from batchops.results.status import status_document
 
     if refresh:
         detail = "status reads state alone. To look at the provider: batchops plan --refresh-only"
@@ -45,8 +45,8 @@ def command(invocation: Invocation, refresh: bool) -> None:
 
 
 def _show(invocation: Invocation, document: dict[str, object], declared: Declared) -> None:
-    from batchops.results.output import terminal_width  # noqa: PLC0415
-    from batchops.views.status import render_status  # noqa: PLC0415
+    from batchops.results.output import terminal_width
+    from batchops.views.status import render_status
 
     invocation.out(render_status(document, width=terminal_width()))
     if declared.has_errors:
@@ -55,8 +55,8 @@ def _show(invocation: Invocation, document: dict[str, object], declared: Declare
 
 
 def _desired(job: Job, invocation: Invocation) -> DesiredJob:
-    from batchops.request.template import compile_request  # noqa: PLC0415
-    from batchops.results.status import DesiredJob  # noqa: PLC0415
+    from batchops.request.template import compile_request
+    from batchops.results.status import DesiredJob
 
     provider = invocation.loaded.settings.providers.get(job.provider)
     try:

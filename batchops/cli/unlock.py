@@ -17,7 +17,7 @@ def command(invocation: Invocation, lease_id: str) -> int:
 
     A killed process frees the state by itself: the next command just goes on. This is for a record that looks held.
     """
-    from batchops.store.lease import unlock  # noqa: PLC0415
+    from batchops.store.lease import unlock
 
     who, kept = unlock(state_path(invocation), lease_id)
     lines = [

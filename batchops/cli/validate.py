@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @shared_options(json=True)
 def command(invocation: Invocation) -> int:
     """Print every problem, sorted by place, and exit 1 when one of them is an error."""
-    from batchops.views.diagnostics import render_json, render_text  # noqa: PLC0415  its turn comes when all is read
+    from batchops.views.diagnostics import render_json, render_text  # its turn comes when all is read
 
     root, settings = invocation.root, invocation.loaded.settings
     loaded = load_project(root, default_provider=settings.provider, providers=tuple(settings.providers))
@@ -46,7 +46,7 @@ def _check_bindings(root: Path, jobs: tuple[Job, ...]) -> tuple[Diagnostic, ...]
     """What only the query engine can tell. Without a job to bind it is not even imported."""
     if not jobs:
         return ()
-    from batchops.request.check import check_jobs  # noqa: PLC0415  it imports duckdb
+    from batchops.request.check import check_jobs  # it imports duckdb
 
     with contextlib.chdir(root):  # queries name files from the root
         return check_jobs(root.resolve(), jobs)

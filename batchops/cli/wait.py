@@ -33,8 +33,8 @@ def command(
     batchops wait --timeout 2h
     batchops wait --select review-sentiment
     """
-    from batchops.engine.operations import wait_for  # noqa: PLC0415  DuckDB is paid for when it is used
-    from batchops.engine.project import open_project  # noqa: PLC0415
+    from batchops.engine.operations import wait_for  # DuckDB is paid for when it is used
+    from batchops.engine.project import open_project
 
     with stoppable(invocation) as (stop, _), open_project(invocation.root, invocation.loaded) as project:
         printer = printer_of(invocation)

@@ -91,7 +91,7 @@ class Watch:
 
         The first comes at once, when the watching has begun, so that nothing is missed that happens from then on.
         """
-        from watchfiles import watch  # noqa: PLC0415  only this verb needs it
+        from watchfiles import watch  # only this verb needs it
 
         root = self._invocation.root
         state_folder = PurePosixPath(self._invocation.loaded.settings.state.url).parent
@@ -144,8 +144,8 @@ class Watch:
 
     def _opened(self) -> Project:
         """The project, opened anew after its settings changed; open as long as possible, for it may serve batches."""
-        from batchops.engine.project import open_project  # noqa: PLC0415
-        from batchops.settings import load_settings  # noqa: PLC0415
+        from batchops.engine.project import open_project
+        from batchops.settings import load_settings
 
         if self._project is None:
             root = self._invocation.root
@@ -161,7 +161,7 @@ class Watch:
 
     def _validated(self, project: Project) -> tuple[Job, ...]:
         """Every job of the project. Raises BatchopsError with all that is wrong with any."""
-        from batchops.request.check import check_jobs  # noqa: PLC0415
+        from batchops.request.check import check_jobs
 
         loaded = project.load()
         found = (*loaded.diagnostics, *check_jobs(project.root, loaded.jobs))
@@ -180,7 +180,7 @@ class Watch:
         return replace(whole, select=names, exclude=()) if names else None
 
     def _plan(self, project: Project, scope: Scope) -> None:
-        from batchops.engine.operations import make_plan  # noqa: PLC0415
+        from batchops.engine.operations import make_plan
 
         plan = make_plan(project, scope)
         self._is_busy = plan.batches(BatchAction.IN_FLIGHT) > 0 or self._is_busy
@@ -190,8 +190,8 @@ class Watch:
 
     def _converge(self, project: Project, scope: Scope) -> None:
         """Apply once; busy as long as a plan of the whole project would still find something to do."""
-        from batchops.engine.operations import apply, make_plan  # noqa: PLC0415
-        from batchops.views.outcome import render_outcome  # noqa: PLC0415
+        from batchops.engine.operations import apply, make_plan
+        from batchops.views.outcome import render_outcome
 
         result = apply(project, scope, approve=lambda _: True, emit=self._printer, stop=self._stop)
         if any(result.summary["rows"][action] for action in Action if action.is_change):
@@ -203,7 +203,7 @@ class Watch:
 
     def _poll(self) -> None:
         """Look at what is in flight: show it move, and plan or apply again when some of it has ended."""
-        from batchops.engine.look import look  # noqa: PLC0415
+        from batchops.engine.look import look
 
         project = self._opened()
         self._pause.lengthen()
