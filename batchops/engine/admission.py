@@ -46,7 +46,8 @@ def _queued_tokens(run: Run, provider: str, model: str) -> int:
 
 def _sent_in_last_hour(run: Run, provider: str) -> int:
     rows = run.project.reader.rows(
-        "SELECT count(*) AS n FROM state.submissions WHERE provider = ? AND sent_at > ?",
+        # One that is only intended is on its way to be sent, by another thread of ours.
+        "SELECT count(*) AS n FROM state.submissions WHERE provider = ? AND (sent_at > ? OR phase = 'intended')",
         [provider, run.now - timedelta(hours=1)],
     )
     return int(rows[0]["n"])
