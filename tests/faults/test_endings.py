@@ -169,7 +169,7 @@ def test_a_refused_row_is_asked_again_on_request_and_keeps_its_digest(yard: Yard
     yard.apply(code=6)
     before = {row["key"]["id"]: row["digest"] for row in yard.results("chat")}
     yard.run("retry", "chat")
-    assert yard.plan("--detailed-exitcode", code=2)["summary"]["rows"]["submit"] == 1
+    assert yard.plan("--detailed-exitcode", code=2)["summary"]["rows"]["retry"] == 1
     yard.converge()
     assert {row["key"]["id"]: row["digest"] for row in yard.results("chat")} == before
     assert Counter(yard.executed().values()) == {1: 15, 2: 1}
