@@ -28,8 +28,8 @@ def test_of_two_applies_one_wins_before_anything_is_paid(yard: Yard, round_: int
 
 def test_who_waits_for_the_lease_gets_it_and_finds_nothing_left_to_do(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(rows=ROWS)})
-    first = yard.start("apply", "--auto-approve", "--wait", "--json")
-    second = yard.start("apply", "--auto-approve", "--wait", "--json", "--lock-timeout", "60s")
+    words = ("apply", "--auto-approve", "--wait", "--json", "--lock-timeout", "60s")
+    first, second = yard.start(*words), yard.start(*words)  # whichever comes second waits
     assert (first.wait().code, second.wait().code) == (0, 0)
     yard.hold_laws(rows=ROWS)
 
