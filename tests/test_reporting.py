@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ def test_every_case_is_counted_once_under_its_kind_from_workers_too(tmp_path: Pa
     (tmp_path / "scenarios" / "test_cli.py").write_text("def test_runs(): pass\n")
     (tmp_path / "test_things.py").write_text(CASES)
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    kits = os.pathsep.join(path for path in sys.path if path)  # where conftest.py finds the fixtures of the rooms
+    environ = {**os.environ, "PYTHONPATH": kits}
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
 
     summary = done.stdout.split("cases of each kind")[1]
     counts = [text.split("   (")[0].split(maxsplit=1) for text in summary.splitlines()[1:4]]
