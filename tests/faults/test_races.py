@@ -53,6 +53,7 @@ def test_the_lease_says_who_holds_it_since_when_and_how_to_take_it(yard: Yard) -
     yard.hold_laws(rows=ROWS)
 
 
+@pytest.mark.full  # the process may be stopped while it has the state open, and then nobody else gets on
 def test_a_sender_that_slept_through_the_loss_of_its_lease_pays_nothing_and_writes_nothing(yard: Yard) -> None:
     """A disk without locks lets two processes in; the fence and the deleted input file keep them apart.
 

@@ -67,7 +67,7 @@ def test_key_of_several_columns_is_written_as_json(project: Path) -> None:
     assert run(project, 'labels@["3", "text 3"]')[1] == body(3) + b"\n"
     code, _, err = run(project, "labels@3")
     assert code == 64
-    assert 'A key of 2 columns is written ["a","b"].' in err
+    assert 'The key of labels has 2 columns; write it as a list: labels@["id","t"]' in err
 
 
 def test_json_lines_carry_key_digest_and_size(project: Path) -> None:
