@@ -217,8 +217,9 @@ def _columns(query: str, line: int, mentioned: re.Match[str]) -> tuple[int, int]
     window = shown.removeprefix("...").removesuffix("...")
     lines = query.split("\n")
     start = lines[line - 1].find(window) if line <= len(lines) else -1
-    column += max(start, 0) - (3 if shown.startswith("...") else 0)
-    return max(column + 1, 1), len(mentioned[4])
+    column = max(column + max(start, 0) - (3 if shown.startswith("...") else 0), 0)
+    word = re.match(r"\w*", lines[line - 1][column:]) if line <= len(lines) else None
+    return column + 1, max(len(mentioned[4]), len(word[0]) if word else 0)  # older engines mark one character
 
 
 def _translated(problem: duckdb.Error, text: str, words: str) -> Diagnostic:

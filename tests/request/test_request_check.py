@@ -65,7 +65,7 @@ def test_good_project_has_nothing_to_say(root: Path) -> None:
         ("FROM 'data/x.csv'", "FROM 'data/x.csv', (SELECT random())", "jobs/a.yaml:5:32 volatile_query <random>"),
         ("FROM 'data/x.csv'", "FROM 'data/x.csv' LIMIT 5", "jobs/a.yaml:5:23 limit_without_order <LIMIT>"),
         ("FROM 'data/x.csv'", "FROM '../x.csv'", "jobs/a.yaml:4:5 outside_project <>"),
-        ("SELECT id,", "PRAGMA x; SELECT id,", "jobs/a.yaml:4:5 query_not_select <>"),
+        ("SELECT id,", "CHECKPOINT; SELECT id,", "jobs/a.yaml:4:5 query_not_select <>"),
     ],
 )
 def test_problem_stands_where_it_is_written(root: Path, old: str, new: str, line: str) -> None:
