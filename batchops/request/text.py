@@ -41,7 +41,8 @@ class Text:
     optional: frozenset[str]
     """Names that may be missing: the template asks `is defined`, or gives a default."""
     environment: Environment
-    template: Template
+    template: Template | None
+    """What Jinja2 made of it; none for a constant."""
     join: Callable[[Iterator[str]], str]
 
     def find(self, name: str) -> tuple[int, int]:
@@ -53,17 +54,17 @@ class Text:
 
     def render(self, names: dict[str, Any]) -> str:
         """The text for a row; RowFailed where it has none. `names` are its values and the environment's globals."""
-        if self.constant is not None:
-            return self.constant
+        if self.template is None:
+            return self.constant or ""
         try:
             text = self.join(self.template.root_render_func(Context(self.environment, names, None, {})))
             limit(len(text))
         except Exception as problem:
-            raise self._failed(problem) from None
+            line = self.template.get_corresponding_lineno(_template_line(problem.__traceback__))
+            raise self._failed(problem, line) from None
         return text
 
-    def _failed(self, problem: Exception) -> RowFailed:
-        line = self.template.get_corresponding_lineno(_template_line(problem.__traceback__))
+    def _failed(self, problem: Exception, line: int) -> RowFailed:
         if isinstance(problem, NullPrinted):
             name = f'column "{problem.column}"' if problem.column else "a value inside a list or struct"
             return RowFailed("null_in_template", f"{name} is NULL", self.slot, line)
@@ -167,6 +168,8 @@ _UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
     tree = environment.parse(slot.text)
+    if (constant := _constant(tree)) is not None:
+        return Text(slot, tree, constant, frozenset(), frozenset(), environment, None, "".join)
     # Looking for names folds constants in place, so each purpose has a tree of its own.
     names = frozenset(find_undeclared_variables(environment.parse(slot.text))) - set(environment.globals)
     guarded = _Guarded().visit(environment.parse(slot.text))
@@ -174,7 +177,7 @@ def compile_text(environment: Environment, slot: Slot) -> Text:
     return Text(
         slot=slot,
         tree=tree,
-        constant=_constant(tree),
+        constant=None,
         columns=names,
         optional=_optional(tree) & names,
         environment=environment,
