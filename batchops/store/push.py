@@ -131,18 +131,33 @@ def _event(path: Path, serial: int) -> tuple[object, ...] | None:
 
 
 def _keep(state_path: Path, present: Facts | None, now: datetime) -> Path | None:
-    """Back up what stands in the place; a file that cannot be read is moved aside, its log with it."""
-    if present is not None:
-        return backup(state_path, "push")
+    """Back up what stands in the place, or link it aside where it cannot be read; leave no log but the copy's."""
     log = state_path.with_name(f"{state_path.name}.wal")
+    if present is not None:
+        _merge_log(state_path, log)
+        return backup(state_path, "push")
     if not state_path.exists():
         log.unlink(missing_ok=True)
         return None
     aside = state_path.with_name(f"{state_path.stem}-damaged-{now:%Y%m%dT%H%M%S}{state_path.suffix}")
     if log.exists():
         log.rename(aside.with_name(f"{aside.name}.wal"))
-    state_path.rename(aside)
+    try:
+        aside.hardlink_to(state_path)  # so that a kill before the copy is there leaves no gap
+    except OSError:
+        state_path.rename(aside)
     return aside
+
+
+def _merge_log(state_path: Path, log: Path) -> None:
+    """What a killed writer left in the log belongs to the file that goes, and must not meet the one that comes."""
+    if log.exists():
+        con = open_memory()
+        try:
+            with attached(con, state_path, read_only=False):
+                con.execute("CHECKPOINT state")
+        finally:
+            con.close()
 
 
 def _edit(serial: int, fence: int, now: datetime) -> Edit:

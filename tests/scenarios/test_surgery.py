@@ -317,8 +317,13 @@ def test_the_state_is_listed_shown_pulled_pushed_and_compacted(shop: Desk) -> No
     pulled = shop.run("state", "pull", "kept/copy.duckdb", "--json").json
     assert (pulled["lineage"], pulled["serial"]) == (listed["state"]["lineage"], listed["state"]["serial"])
     assert codes(shop.run("state", "pull", "kept/copy.duckdb", "--json", code=1)) == ["files_in_the_way"]
+    leavings = [state(shop).with_name("batchops.duckdb.0f.new"), state(shop).parent / "answers" / "000009.parquet.new"]
+    for file in leavings:
+        file.write_text("half made")
     compacted = shop.run("state", "compact", "--json").json
     assert compacted["after_bytes"] <= compacted["before_bytes"]
+    assert compacted["leavings"] == len(leavings)
+    assert not any(file.exists() for file in leavings)
     assert codes(shop.run("state", "push", "kept/copy.duckdb", "--json", code=1)) == ["older_state"]
     pushed = shop.run("state", "push", "--force", "kept/copy.duckdb", "--json").json
     assert pushed["serial"] == pulled["serial"] + 2

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from made_states import contents, held, lived, record, write
+from made_states import contents, environment, held, lived, record, write
 
 from batchops.diagnostics import BatchopsError, Leased
 from batchops.store.copies import KEPT_BACKUPS, backup, backups, copy_file, nobody_holds
@@ -168,3 +170,33 @@ def test_a_log_that_a_killed_writer_left_is_part_of_the_copy(path: Path, tmp_pat
     copy_file(path, tmp_path / "copy.duckdb")
     found = StateReader(tmp_path / "copy.duckdb").rows("SELECT DISTINCT held FROM state.jobs")
     assert found == [{"held": "in the log"}]
+
+
+def test_a_log_that_a_killed_writer_left_does_not_meet_the_file_that_is_pushed(path: Path, tmp_path: Path) -> None:
+    further = Path(shutil.copy(path, tmp_path / "further.duckdb"))
+    with held(further) as store:
+        store.commit(HoldJobs("default", ("open",), "elsewhere"))
+    write(path, "PRAGMA disable_checkpoint_on_shutdown", "UPDATE jobs SET held = 'in the log'")
+    done = push(further, path)
+    assert done.kept is not None
+    assert StateReader(done.kept).rows("SELECT DISTINCT held FROM state.jobs") == [{"held": "in the log"}]
+    assert not path.with_name(f"{path.name}.wal").exists()
+    assert StateReader(path).rows("SELECT held FROM state.jobs WHERE address = 'open'") == [{"held": "elsewhere"}]
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from batchops.store.copies import copy_file
+path = Path(sys.argv[1])
+copy_file(path, path, lambda con: os.kill(os.getpid(), 9))
+"""
+
+
+def test_kill_9_while_the_state_is_written_anew_leaves_it_as_it_was(path: Path) -> None:
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", DIES, str(path)], env=environment(), check=False)
+    assert done.returncode == -9
+    assert path.read_bytes() == before
+    with held(path) as store:
+        store.commit(HoldJobs("default", (), "goes on"))
