@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
 )
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model it knows; repeatable. Any if none.")
 @shared_options()
 def command(
     invocation: Invocation,
@@ -51,6 +52,7 @@ def command(
     upstream_key: str | None,
     keys: tuple[str, ...],
     enqueued_tokens: tuple[str, ...],
+    models: tuple[str, ...],
     answers: str,
     upstream: str | None,
     upstream_concurrency: int,
@@ -75,6 +77,7 @@ def command(
         webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
+        models=frozenset(models),
         profile=profile,
     )
     return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
