@@ -323,8 +323,9 @@ def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, Record
 
 def removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
     """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
-    declared = {job.address for job in project.load().jobs}
-    moved = {job.spec.moved_from for job in project.load().jobs if job.address not in recorded}
+    jobs = project.load().jobs
+    declared = {job.address for job in jobs}
+    moved = {job.spec.moved_from for job in jobs if job.address not in recorded}
     return tuple(job for address, job in recorded.items() if not job.is_removed and address not in declared | moved)
 
 
