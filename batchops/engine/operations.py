@@ -98,6 +98,8 @@ def apply(
     and lose nothing. `saved` applies a reviewed plan: exactly the rows it covers. Raises Stale, Leased, Refused and
     BatchopsError; what a provider failed to do is in the result.
     """
+    from batchops.store.merging import sweep_answers  # noqa: PLC0415  see the head of this module
+
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
@@ -105,6 +107,7 @@ def apply(
         store = stack.enter_context(project.leased(lock_timeout))
         reached("after_lease")
         sweep_work(project)
+        sweep_answers(store)
         convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop, fail_fast=fail_fast)
         convergence.refresh()
         gathered = gather(

@@ -173,9 +173,11 @@ def _costs(con: duckdb.DuckDBPyConnection) -> dict[int, tuple[float | None, int]
     """USD spent by each job, None where nothing of it is known, and how many priced tries have no price."""
     found = con.execute(
         """
-        SELECT b.job_id, sum(o.cost_nano_usd) / 1e9,
-               count(*) FILTER (o.cost_nano_usd IS NULL AND o.input_tokens IS NOT NULL)
-        FROM main.outcomes o JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
+        SELECT b.job_id, sum(t.cost_nano_usd) / 1e9, sum(t.unpriced)::BIGINT
+        FROM (SELECT submission_id, cost_nano_usd,
+                     (cost_nano_usd IS NULL AND input_tokens IS NOT NULL)::UINTEGER AS unpriced FROM main.outcomes
+              UNION ALL SELECT submission_id, cost_nano_usd, unpriced FROM main.dropped) t
+        JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
         """
     ).fetchall()
     return {job_id: (0.0 if spent is None and not unknown else spent, unknown) for job_id, spent, unknown in found}

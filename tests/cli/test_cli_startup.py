@@ -14,7 +14,7 @@ from batchops.engine.operations import make_plan
 from batchops.engine.project import open_project
 from batchops.settings import load_settings
 from batchops.spec import load
-from batchops.spec.yaml import parse
+from batchops.spec.yaml import Parsed, parse
 
 HEAVY = ("openai", "duckdb", "pydantic", "ruamel", "rich", "jinja2", "watchfiles", "starlette", "orjson")
 PROBE = """
@@ -89,7 +89,12 @@ def test_a_plan_with_nothing_to_do_loads_nothing_that_acts(tmp_path: Path) -> No
 def test_a_command_reads_each_spec_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_project(tmp_path / "p")
     read: list[str] = []
-    monkeypatch.setattr(load, "parse", lambda data, name: read.append(name) or parse(data, name))
+
+    def noted(data: bytes, name: str) -> Parsed:
+        read.append(name)
+        return parse(data, name)
+
+    monkeypatch.setattr(load, "parse", noted)
     with monkeypatch.context() as patched:
         patched.chdir(root)
         with open_project(root, load_settings(root, environ={})) as project:
