@@ -142,6 +142,23 @@ def test_what_sql_cannot_do_exactly_is_left_to_jinja(
     assert [unfit.reason for unfit in compare(nasty, template, "text").reasons] == [reason]
 
 
+@pytest.mark.parametrize(
+    "construct",
+    [
+        "{{ s | title }}",
+        "{% if s is lower %}y{% endif %}",
+        "{% if ok and i == t %}y{% endif %}",
+        "{{ 'y' if not (m in s) }}",
+        "{% if t %}y{% elif s.title() %}z{% endif %}",
+        "{{ s | replace('a', '" + "b" * 999 + "') }}",
+        "{% for x in ls %}{{ x }}{% endfor %}",
+    ],
+)
+def test_the_line_of_what_sql_cannot_do_is_told(nasty: duckdb.DuckDBPyConnection, construct: str) -> None:
+    (unfit,) = compare(nasty, f"{{{{ s }}}}\n\n{{{{ t }}}} {construct}\n", "text").reasons
+    assert unfit.line == 3, unfit
+
+
 def test_template_may_hold_the_text_of_its_own_query(con: duckdb.DuckDBPyConnection) -> None:
     text = "(SELECT __key FROM source_0) AS __t0 FROM source_0) -- '"
     con.execute("CREATE TABLE wanted AS SELECT '1' AS key")
