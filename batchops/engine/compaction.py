@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from batchops.engine.gather import new_work_folder, sweep_work
 from batchops.engine.project import Project
 from batchops.engine.surgery import committed
+from batchops.engine.work import new_work_folder, sweep_work
 from batchops.store.copies import backup, copy_file
 from batchops.store.footprint import Footprint, footprint
 from batchops.store.merging import merge, sweep_answers
