@@ -75,6 +75,10 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/bench.py
 	@echo
 	@$(BIN)/python tests/bench/reliability.py
+	@echo
+	@$(BIN)/python tests/bench/startup.py
+	@echo
+	@$(BIN)/python tests/bench/keeping.py
 
 conformance: $(INSTALLED)
 	@$(PYTEST) -m "conformance"

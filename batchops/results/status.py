@@ -64,7 +64,7 @@ def health(rows: Mapping[str, int], *, is_held: bool, max_failed: float | int = 
     `rows` counts by state and in `total`; `max_failed` is what `retry` allows, a count or a share of the total.
     """
     allowed = max_failed * rows["total"] if isinstance(max_failed, float) else max_failed
-    if is_held or rows["held"]:
+    if rows["held"] or (is_held and (rows["pending"] or rows["waiting"])):  # a job with nothing to ask waits for nobody
         return "Held"
     if rows["given_up"] > allowed:
         return "Degraded"
