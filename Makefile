@@ -80,6 +80,10 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/bench.py
 	@echo
 	@$(BIN)/python tests/bench/reliability.py
+	@echo
+	@$(BIN)/python tests/bench/startup.py
+	@echo
+	@$(BIN)/python tests/bench/keeping.py
 
 conformance: $(INSTALLED) $(OGX_INSTALLED)
 	@OGX=$(abspath $(OGX_VENV))/bin/ogx PYTHONPATH=tests/server $(BIN)/python tests/conformance/conformance.py -q -n $(JOBS)

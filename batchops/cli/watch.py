@@ -163,7 +163,7 @@ class Watch:
         """Every job of the project. Raises BatchopsError with all that is wrong with any."""
         from batchops.request.check import check_jobs
 
-        loaded = project.load()
+        loaded = project.reload()
         found = (*loaded.diagnostics, *check_jobs(project.root, loaded.jobs))
         if any(problem.severity is Severity.ERROR for problem in found):
             raise BatchopsError(*found)

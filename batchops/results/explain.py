@@ -83,7 +83,10 @@ def _batches(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str,
     found = con.execute(
         f"""
         SELECT b.batch_id, b.phase, b.n, b.remote::VARCHAR, b.model, {utc_text("b.sent_at")}, {utc_text("b.ended_at")},
-               (SELECT sum(o.cost_nano_usd) / 1e9 FROM main.outcomes o WHERE o.submission_id = b.submission_id)
+               (SELECT sum(t.cost_nano_usd) / 1e9
+                FROM (SELECT submission_id, cost_nano_usd FROM main.outcomes
+                      UNION ALL SELECT submission_id, cost_nano_usd FROM main.dropped) t
+                WHERE t.submission_id = b.submission_id)
         FROM main.submissions b WHERE b.job_id = ? ORDER BY b.submission_id DESC LIMIT {_SHOWN_BATCHES}
         """,
         [job.job_id],

@@ -64,7 +64,7 @@ def health(rows: Mapping[str, int], *, is_held: bool, max_failed: float | int = 
     `rows` counts by state and in `total`; `max_failed` is what `retry` allows, a count or a share of the total.
     """
     allowed = max_failed * rows["total"] if isinstance(max_failed, float) else max_failed
-    if is_held or rows["held"]:
+    if rows["held"] or (is_held and (rows["pending"] or rows["waiting"])):  # a job with nothing to ask waits for nobody
         return "Held"
     if rows["given_up"] > allowed:
         return "Degraded"
@@ -173,9 +173,11 @@ def _costs(con: duckdb.DuckDBPyConnection) -> dict[int, tuple[float | None, int]
     """USD spent by each job, None where nothing of it is known, and how many priced tries have no price."""
     found = con.execute(
         """
-        SELECT b.job_id, sum(o.cost_nano_usd) / 1e9,
-               count(*) FILTER (o.cost_nano_usd IS NULL AND o.input_tokens IS NOT NULL)
-        FROM main.outcomes o JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
+        SELECT b.job_id, sum(t.cost_nano_usd) / 1e9, sum(t.unpriced)::BIGINT
+        FROM (SELECT submission_id, cost_nano_usd,
+                     (cost_nano_usd IS NULL AND input_tokens IS NOT NULL)::UINTEGER AS unpriced FROM main.outcomes
+              UNION ALL SELECT submission_id, cost_nano_usd, unpriced FROM main.dropped) t
+        JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
         """
     ).fetchall()
     return {job_id: (0.0 if spent is None and not unknown else spent, unknown) for job_id, spent, unknown in found}

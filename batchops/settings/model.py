@@ -54,6 +54,8 @@ def _local_file(url: str) -> str:
 
 class StateSettings(Section):
     url: Annotated[Address, AfterValidator(_local_file)] = Field(default="state/batchops.duckdb", min_length=1)
+    keep_attempts: Duration | None = None
+    keep_events: Duration | None = None
 
 
 class BudgetSettings(Section):

@@ -64,7 +64,10 @@ def counts(**rows: int) -> dict[str, int]:
         ({"answered": 9, "given_up": 1}, {"max_failed": 0.1}, "Healthy"),
         ({"answered": 9, "given_up": 1}, {"max_failed": 0.09}, "Degraded"),
         ({"held": 1, "given_up": 1}, {}, "Held"),
-        ({"answered": 1}, {"is_held": True}, "Held"),
+        ({"answered": 1}, {"is_held": True}, "Healthy"),
+        ({"answered": 1, "pending": 1}, {"is_held": True}, "Held"),
+        ({"waiting": 1}, {"is_held": True}, "Held"),
+        ({"in_flight": 1}, {"is_held": True}, "Progressing"),
     ],
 )
 def test_health_is_the_gravest_of_what_its_rows_are(
