@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from crew import dismiss_shared_crew
 
 KINDS = {
     "scenarios": "scenario",
@@ -49,6 +50,10 @@ def _kind(item: pytest.Item) -> str:
     path = item.path.relative_to(_ROOT) if item.path.is_relative_to(_ROOT) else Path(item.path.name)
     words = [word for part in path.with_suffix("").parts for word in part.split("_")]
     return next((KINDS[word] for word in words if word in KINDS), "unit")
+
+
+def pytest_unconfigure() -> None:
+    dismiss_shared_crew()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crew import shared_crew
 
 from batchops.diagnostics import ExitCode
 
@@ -29,10 +31,9 @@ def copy_project(name: str, target: Path) -> Path:
 
 
 def run(project: Path, *words: str, expect: int = 0) -> str:
-    command = [sys.executable, "-m", "batchops", *words]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == expect, f"{words} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    ended = shared_crew().run(words, cwd=project, environ=os.environ)
+    assert ended.code == expect, f"{words} exited {ended.code}\n{ended.out}\n{ended.err}"
+    return ended.out
 
 
 @pytest.fixture(scope="module", params=[*PROJECTS, "repository"])
