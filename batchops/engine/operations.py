@@ -53,6 +53,7 @@ def make_plan(
 
     `refresh_only` looks at the providers alone: no source is run, and no row is planned.
     """
+    scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
     gathered = gather(
@@ -93,6 +94,7 @@ def apply(
     BatchopsError; what a provider failed to do is in the result.
     """
     emit(Version(batchops=__version__))
+    scope.check_allowed(project)
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
         reached("before_lease")
