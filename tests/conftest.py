@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -37,6 +38,9 @@ hypothesis.settings.load_profile("quick")
 
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "AZURE_OPENAI_", "BATCHOPS_"))]:
     del os.environ[_name]  # a developer's key or endpoint must never reach a test
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _ROOT = Path(__file__).parent
 _counts: Counter[tuple[str, str]] = Counter()
