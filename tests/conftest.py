@@ -20,6 +20,8 @@ KINDS = {
     "suite": "suite",
     "conformance": "suite",
     "examples": "example",
+    "faults": "fault",
+    "cli": "command line",
     "docs": "repository",
     "repository": "repository",
     "protocol": "model",
