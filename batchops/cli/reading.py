@@ -66,7 +66,7 @@ def chosen_jobs(invocation: Invocation, jobs: Collection[Job]) -> tuple[Job, ...
 
     modified: Collection[str] = ()
     if any(selector.startswith("state:") for selector in (*invocation.select, *invocation.exclude)):
-        from batchops.engine.gather import modified_jobs  # it imports duckdb
+        from batchops.engine.recorded import modified_jobs  # it imports duckdb
         from batchops.engine.project import open_project
 
         with open_project(invocation.root, invocation.loaded) as project:
