@@ -66,8 +66,8 @@ def chosen_jobs(invocation: Invocation, jobs: Collection[Job]) -> tuple[Job, ...
 
     modified: Collection[str] = ()
     if any(selector.startswith("state:") for selector in (*invocation.select, *invocation.exclude)):
-        from batchops.engine.recorded import modified_jobs  # it imports duckdb
         from batchops.engine.project import open_project
+        from batchops.engine.recorded import modified_jobs  # it imports duckdb
 
         with open_project(invocation.root, invocation.loaded) as project:
             modified = modified_jobs(project, tuple(jobs))
