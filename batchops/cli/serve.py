@@ -14,10 +14,17 @@ import click
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
 from batchops.profiles import PROFILES
+from batchops.settings.model import is_web_address
 from batchops.units import parse_count
 
 if TYPE_CHECKING:
     from batchops.server.options import ServerOptions
+
+
+def _url(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_web_address(value):
+        raise click.BadParameter(f"{value!r} is no address, such as https://api.example.com/v1.", ctx, parameter)
+    return value
 
 
 @click.command("serve")
@@ -25,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where files and batches are kept.")
 @click.option("--answers", default="simulated", show_default=True, help="simulated, or module:function.")
-@click.option("--upstream", metavar="URL", help="Forward each line to this real-time endpoint (https://…/v1).")
+@click.option(
+    "--upstream", metavar="URL", callback=_url, help="Forward each line to this real-time endpoint (https://…/v1)."
+)
 @click.option("--upstream-key", metavar="env:NAME", help="The endpoint's key, by reference.")
 @click.option("--upstream-concurrency", default=8, show_default=True, type=click.IntRange(1, 256))
 @click.option(
@@ -34,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
 @click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
-@click.option("--webhook", metavar="URL", help="Where to send batch.completed and its kin.")
+@click.option("--webhook", metavar="URL", callback=_url, help="Where to send batch.completed and its kin.")
 @click.option("--webhook-secret", metavar="env:NAME", help="What signs them: base64, as whsec_….")
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."

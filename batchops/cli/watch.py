@@ -195,7 +195,7 @@ class Watch:
 
         result = apply(project, scope, approve=lambda _: True, emit=self._printer, stop=self._stop)
         if any(result.summary["rows"][action] for action in Action if action.is_change):
-            self._invocation.out(render_outcome(result.summary))
+            self._invocation.out(render_outcome(result.summary, has_failed=result.exit_code == ExitCode.ERROR))
             sys.stdout.flush()
         if not self._stop.is_requested:
             left = make_plan(project, scope_of(self._invocation, None, ()), offline=True, samples=0)

@@ -60,6 +60,7 @@ def make_plan(
 
     `refresh_only` looks at the providers alone: no source is run, and no row is planned.
     """
+    scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
     gathered = gather(
@@ -103,6 +104,7 @@ def apply(
     from batchops.store.merging import sweep_answers  # noqa: PLC0415  see the head of this module
 
     emit(Version(batchops=__version__))
+    scope.check_allowed(project)
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
         reached("before_lease")

@@ -18,7 +18,7 @@ from batchops.plan.keys import key_text, typed_key
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_relation
 from batchops.results.reasons import Standing, next_step, why
 from batchops.results.recorded import RecordedJob
-from batchops.results.status import FORMAT_VERSION, health, job_facts, remote_facts, utc_text
+from batchops.results.status import FORMAT_VERSION, health, job_facts, last_said, remote_facts, utc_text
 from batchops.store.connection import sql_text
 
 _ADDRESS = re.compile(r"([a-z0-9][a-z0-9_-]{0,62}(?:\[[^@]*\])?)(?:@(.+))?", re.DOTALL)
@@ -96,7 +96,7 @@ def _batches(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str,
             "batch_id": batch_id,
             "phase": phase,
             "requests": requests,
-            **remote_facts(remote),
+            **remote_facts(last_said(remote)),
             "model": model,
             "sent_at": sent_at,
             "ended_at": ended_at,

@@ -91,6 +91,7 @@ def test_status_document_of_every_kind_of_job(tmp_path: Path) -> None:
         "project": "reviews",
         "environment": "default",
         "state": {"lineage": "0713f136-ea31-6c8f-3e27-4d55012e3bf1", "serial": 7},
+        "refreshed": False,
         "jobs": [
             {
                 "address": "gone",
@@ -230,4 +231,3 @@ def test_status_of_a_project_reads_specs_and_state_and_no_source(
     shown = capfd.readouterr()
     assert "Unknown" in shown.out
     assert shown.err == "1 problem(s) in specs; jobs that cannot be read are Unknown. See: batchops validate\n"
-    assert run(["status", "--refresh"]) == 64
