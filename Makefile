@@ -75,6 +75,8 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/bench.py
 	@echo
 	@$(BIN)/python tests/bench/reliability.py
+	@echo
+	@$(BIN)/python tests/bench/server.py
 
 conformance: $(INSTALLED)
 	@$(PYTEST) -m "conformance"

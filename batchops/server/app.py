@@ -126,7 +126,11 @@ async def get_content(request: Request) -> Response:
     path = service_of(request).blobs.path(file.id)
     if not path.exists():
         raise _no_file(file.id)
-    return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
+    return _Content(path, filename=file.filename, media_type="application/octet-stream")
+
+
+class _Content(FileResponse):
+    chunk_size = 1024 * 1024  # each piece costs a change of threads: 64 KiB of them are slower by a half
 
 
 # Batches

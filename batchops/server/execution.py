@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 
 from batchops.server.answering import Abandoned, Answerer, answer_many, server_error
 from batchops.server.clock import Clock
@@ -33,7 +34,8 @@ class Execution:
         answered = answer_many(
             lines, lambda line: self._answer(line, dice), concurrency=self._answerer.concurrency, stop=stop
         )
-        self._record((_entry(line, *answer) for line, answer in answered if answer is not None), journal)
+        ids = _line_ids()
+        self._record((_entry(next(ids), line, *answer) for line, answer in answered if answer is not None), journal)
 
     def _record(self, entries: Iterator[Entry], journal: Journal) -> None:
         """Write entries as they come: costly ones one by one, others many at a time."""
@@ -84,7 +86,13 @@ class Execution:
         return Simulated(seed=self._seed, clock=self._clock).answer(line.url, line.body, effect)
 
 
-def _entry(line: Line, flag: bytes | None, reply: Reply) -> Entry:
+def _line_ids() -> Iterator[str]:
+    """24 hexadecimal digits, never the same twice. Drawn once and counted on: each draw would be a system call."""
+    drawn = secrets.token_hex(8)
+    return (f"{drawn}{number:08x}" for number in count())
+
+
+def _entry(line_id: str, line: Line, flag: bytes | None, reply: Reply) -> Entry:
     placed = flag or (b"O" if reply.status == 200 and reply.error is None else b"E")
-    written = result_line(secrets.token_hex(12), line.custom_id, reply)
+    written = result_line(line_id, line.custom_id, reply)
     return Entry(placed, line.custom_id, reply.body, written)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from batchops.profiles import PROFILES, Profile
+from batchops.server.lines import READ_BYTES
 from batchops.server.options import Limits
 from batchops.server.tokens import prompt_tokens
 
@@ -82,7 +83,7 @@ def check_input(
     checker = _Checker(endpoint, limits, models, profile)
     if (size := path.stat().st_size) > limits.batch_bytes:
         return checker.too_large(size)
-    with path.open("rb") as source:
+    with path.open("rb", READ_BYTES) as source:
         for number, raw in _numbered(source):
             checker.check(number, raw)
             if len(checker.found.errors) >= MAX_ERRORS or (number % 1000 == 0 and stop()):
