@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from batchops.server import parameters
+from batchops.server.answering import Abandoned, Stop
 from batchops.server.control import CONTROL_ROUTES
 from batchops.server.store import Batch, File
 from batchops.server.surface import Endpoint, Json, Service, json_body, service_of
@@ -25,6 +27,7 @@ from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object,
 _LOG = logging.getLogger("batchops.server")
 _BATCH_FILE_LIFE_SECONDS = 30 * 86400
 _NEVER_SECONDS = 100 * 365 * 86400
+_PATIENCE_SECONDS = 60.0  # in real time; a batch has a day
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
 
 
@@ -212,10 +215,18 @@ async def answer_now(request: Request) -> Response:
     if body.get("stream"):
         raise ApiError(400, "Streaming is not supported here.", param="stream", code="unsupported_value")
     try:
-        reply = await run_in_threadpool(service.answerer.answer, request.url.path, body)
+        reply = await run_in_threadpool(service.answerer.answer, request.url.path, body, stop=_after(_PATIENCE_SECONDS))
+    except Abandoned:
+        message = "No answer could be had in time. Try again later."
+        raise ApiError(503, message, kind="server_error", code="server_is_overloaded") from None
     except (TypeError, ValueError, KeyError, AttributeError):
         raise ApiError(400, "The body of your request is not of the expected form.") from None
     return Json(reply.body, status_code=reply.status or 500)
+
+
+def _after(seconds: float) -> Stop:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
 
 
 async def list_models(request: Request) -> Response:

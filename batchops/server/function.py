@@ -12,8 +12,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import orjson
+
 from batchops.diagnostics import BatchopsError, Diagnostic, error
-from batchops.server.answering import server_error
+from batchops.server.answering import Stop, never, server_error
 from batchops.server.clock import Clock
 from batchops.server.lines import Reply
 from batchops.server.tokens import prompt_tokens, text_tokens
@@ -57,7 +59,7 @@ class Function:
         self.concurrency = max(int(getattr(function, "concurrency", 1)), 1)
         self._turn = threading.Lock() if self.concurrency == 1 else nullcontext()
 
-    def answer(self, url: str, body: dict[str, Any]) -> Reply:
+    def answer(self, url: str, body: dict[str, Any], *, stop: Stop = never) -> Reply:
         try:
             with self._turn:
                 answered = self._function(body, url)
@@ -68,7 +70,10 @@ class Function:
             return _shaped(url, body, answered, self._clock.seconds())
         if not isinstance(answered, dict):
             return server_error("The answering function returned neither a mapping nor a text.")
-        return Reply(200, answered)
+        try:
+            return Reply(200, orjson.loads(orjson.dumps(answered)))
+        except orjson.JSONEncodeError:
+            return server_error("The answering function returned a mapping that JSON has no form for.")
 
     def close(self) -> None:
         """A call under way cannot be interrupted; it is waited for."""

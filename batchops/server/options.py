@@ -34,6 +34,8 @@ class ServerOptions:
     upstream_concurrency: int = 8
     upstream_timeout_seconds: float = 600.0
     upstream_attempts: int = 6
+    upstream_patience_seconds: float = 3600.0
+    """For how long a line that is answered with 429 is asked again; a 429 is no failed attempt."""
     keys: tuple[str, ...] = field(default=(), repr=False)
     """Bearer keys; each sees its own files and batches. Empty: no key is asked for."""
     faults: str | None = None

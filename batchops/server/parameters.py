@@ -9,6 +9,7 @@ import orjson
 
 from batchops.profiles import Profile
 from batchops.server.options import Limits
+from batchops.server.parsing import parse
 from batchops.server.upload import Upload
 from batchops.server.validate import check_input, json_type
 from batchops.server.wire import ApiError
@@ -46,8 +47,8 @@ def missing(param: str) -> ApiError:
 
 def parse_json(body: bytes) -> dict[str, Any]:
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
+        parsed = parse(body)
+    except ValueError as problem:
         raise ApiError(400, "We could not parse the JSON body of your request.") from problem
     if not isinstance(parsed, dict):
         raise ApiError(400, f"Invalid type: expected an object, but got {json_type(parsed)} instead.")
@@ -183,8 +184,8 @@ def check_batch_file(upload: Upload) -> None:
     with upload.path.open("rb") as content:
         first = content.readline()
     try:
-        parsed = orjson.loads(first)
-    except orjson.JSONDecodeError as problem:
+        parsed = parse(first)
+    except ValueError as problem:
         raise ApiError(400, _FORMAT_MESSAGE) from problem
     if not isinstance(parsed, dict):
         raise ApiError(400, _FORMAT_MESSAGE)

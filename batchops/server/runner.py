@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,7 +31,14 @@ from batchops.server.lines import read_custom_ids, read_lines, unanswered_line
 from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.store import Batch, Event, File, Store
-from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
+from batchops.server.validate import (
+    Checked,
+    batch_error,
+    check_input,
+    missing_file,
+    token_limit_exceeded,
+    wrong_purpose,
+)
 from batchops.server.wire import TERMINAL
 
 _LOG = logging.getLogger("batchops.server")
@@ -172,7 +180,7 @@ class Runner:
     def _validate(self, batch: Batch) -> bool:
         if self._is_stalled(batch, batch.created_at):
             return False
-        errors = self._check(batch)
+        errors = self._checked(batch)
         if self._is_closing.is_set():
             return False
         if errors:
@@ -180,11 +188,24 @@ class Runner:
         self._working.put(batch.id)
         return False
 
+    def _checked(self, batch: Batch) -> list[dict[str, Any]]:
+        """What is wrong with the input. A file that the check itself fails on is wrong too, or it would for ever."""
+        try:
+            return self._check(batch)
+        except (OSError, sqlite3.Error, MemoryError):
+            raise
+        except Exception as problem:
+            _LOG.exception("the input of batch %s cannot be checked: %s", batch.id, type(problem).__name__)
+            return [batch_error("server_error", "The server had an error while it checked the input file.")]
+
     def _check(self, batch: Batch) -> list[dict[str, Any]]:
         """Read the whole input file and let the batch begin, or say why it cannot."""
         gone = [missing_file(batch.input_file_id, self._options.organization)]
-        if self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds()) is None:
+        file = self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds())
+        if file is None:
             return gone
+        if file.purpose != "batch":
+            return [wrong_purpose(file.purpose)]
         try:
             path = self._blobs.lend(batch.input_file_id, batch.id)
         except FileNotFoundError:

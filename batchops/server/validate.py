@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from batchops.profiles import PROFILES, Profile
 from batchops.server.lines import READ_BYTES
 from batchops.server.options import Limits
+from batchops.server.parsing import parse
 from batchops.server.tokens import prompt_tokens
 
 MAX_ERRORS = 1000
@@ -59,6 +58,11 @@ def batch_error(code: str, message: str, *, param: str | None = None, line: int 
 
 def missing_file(file_id: str, organization: str) -> dict[str, Any]:
     message = f"Cannot find file {file_id}, or organization {organization} does not have access to it."
+    return batch_error("invalid_request", message, param="file_id")
+
+
+def wrong_purpose(purpose: str) -> dict[str, Any]:
+    message = f"The input file of a batch must have the purpose 'batch', but this one has '{purpose}'."
     return batch_error("invalid_request", message, param="file_id")
 
 
@@ -136,8 +140,8 @@ class _Checker:
     def check(self, number: int, raw: bytes) -> None:
         self.found.total += 1
         try:
-            line = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            line = parse(raw)
+        except ValueError:
             line = None
         if not isinstance(line, dict):
             self._add(number, "invalid_json_line", "This line is not parseable as valid JSON.")

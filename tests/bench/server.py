@@ -176,9 +176,7 @@ def once(folder: Path, upload: Phase, check: Phase, answer: Phase, download: Pha
 
 
 def main(lines: int) -> None:
-    print(
-        f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, medians of {REPEATS}; memory at its peak"
-    )
+    print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, medians of {REPEATS}; memory at its peak")
     with tempfile.TemporaryDirectory(prefix="batchops-bench-") as name:
         folder = Path(name)
         make_input(folder / "input.jsonl", lines)

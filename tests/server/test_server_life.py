@@ -33,6 +33,9 @@ def answer(body, url):
     time.sleep(0.002)
     return text.upper()
 
+def unwritable(body, url):
+    return {"choices": {1, 2}}
+
 def fail(body, url):
     raise ValueError("secret " + body["messages"][-1]["content"])
 """
@@ -223,6 +226,13 @@ def test_function_that_raises_fails_its_line_and_tells_no_content(tmp_path: Path
         server.end(signal.SIGTERM)
         assert server.process.stderr is not None
         assert "private words" not in str(line) + server.process.stderr.read()
+
+
+def test_function_that_returns_what_json_has_no_form_for_fails_its_line(tmp_path: Path, answers: Path) -> None:
+    env = {"ANSWER_LOG": str(answers), "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with started(tmp_path / "data", "--answers", "made_answers:unwritable", env=env) as server, at(server.url) as desk:
+        [line] = desk.lines(desk.wait(desk.submit([chat("a")])).error_file_id)
+        assert line["response"]["body"]["error"]["message"].endswith("a mapping that JSON has no form for.")
 
 
 @pytest.mark.full
