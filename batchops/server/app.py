@@ -40,12 +40,13 @@ async def create_file(request: Request) -> Response:
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limits.upload_bytes + _FORM_BYTES:
         raise ApiError(400, "File is too large.", param="file")
+    service.count_upload(owner)
     path = service.blobs.temporary()
     try:
         upload = await receive_upload(
             request.headers.get("content-type", ""), _body(request), path, max_bytes=limits.upload_bytes
         )
-        purpose, seconds = parameters.upload_fields(upload)
+        purpose, seconds = parameters.upload_fields(upload, service.mode.profile)
         if purpose == "batch":
             parameters.check_batch_file(upload)
             if service.mode.checks_uploads:
@@ -155,8 +156,9 @@ async def create_batch(request: Request) -> Response:
         created_at=now,
         expires_at=now + (parameters.window_seconds(window) if service.mode.expires else _NEVER_SECONDS),
         metadata=parameters.metadata(body.get("metadata")),
-        output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after"),
+        output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after", profile),
     )
+    service.count_batch(owner)
     batch = replace(batch, fate=service.faults.for_batch(batch))
     await run_in_threadpool(service.store.add_batch, batch)
     service.runner.submit(batch)

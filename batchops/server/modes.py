@@ -68,6 +68,7 @@ class Mode:
             given,
             batch_requests=self.profile.max_requests,
             batch_bytes=self.profile.max_bytes,
+            batches_per_hour=self.profile.max_batches_per_hour,
             upload_bytes=max(given.upload_bytes, self.profile.max_bytes),
         )
 

@@ -26,7 +26,7 @@ BATCH_ENDPOINTS = (
     "/v1/videos",
 )
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-_LEAST_LIFE, _MOST_LIFE = 3600, 2592000
+_LIFE_SECONDS = (3600, 2592000)
 _FORMAT_MESSAGE = "Invalid file format for Batch API. Must be .jsonl"
 
 
@@ -118,8 +118,8 @@ def _short(value: str, most: int, param: str, what: str) -> None:
         raise ApiError(400, message, param=param, code="string_above_max_length")
 
 
-def life(value: Any, param: str) -> int | None:
-    """Seconds of an expiry policy `{"anchor": "created_at", "seconds": 3600…2592000}`."""
+def life(value: Any, param: str, profile: Profile) -> int | None:
+    """Seconds of an expiry policy `{"anchor": "created_at", "seconds": 3600…2592000}`, in the bounds of the service."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -136,7 +136,7 @@ def life(value: Any, param: str) -> int | None:
         seconds = int(seconds)
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise invalid_type(f"{param}.seconds", "an integer", seconds)
-    return _between(seconds, _LEAST_LIFE, _MOST_LIFE, f"{param}.seconds")
+    return _between(seconds, *(profile.output_expiry_seconds or _LIFE_SECONDS), f"{param}.seconds")
 
 
 def _between(value: int, least: int, most: int, param: str) -> int:
@@ -162,7 +162,7 @@ def limit(query: Mapping[str, str], *, default: int, most: int) -> int:
     return _between(value, 1, most, "limit")
 
 
-def upload_fields(upload: Upload) -> tuple[str, int | None]:
+def upload_fields(upload: Upload, profile: Profile) -> tuple[str, int | None]:
     """The purpose and the life in seconds of an upload."""
     if upload.filename is None:
         raise missing("file")
@@ -171,7 +171,7 @@ def upload_fields(upload: Upload) -> tuple[str, int | None]:
     for name in ("anchor", "seconds"):
         if (written := upload.fields.get(f"expires_after[{name}]")) is not None:
             policy[name] = int(written) if name == "seconds" and written.isascii() and written.isdigit() else written
-    return purpose, life(policy or None, "expires_after")
+    return purpose, life(policy or None, "expires_after", profile)
 
 
 def check_batch_file(upload: Upload) -> None:

@@ -71,6 +71,23 @@ def test_azure_is_found_under_its_two_surfaces_and_the_classic_one_needs_a_versi
     assert answers == [404, 200, 200]
 
 
+def test_azure_keeps_files_for_two_weeks_at_least(tmp_path: Path) -> None:
+    with like("azure", tmp_path) as desk:
+        parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
+        for seconds, status in ((3600, 400), (1_209_600, 200)):
+            policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, str(seconds))}
+            assert desk.raw("POST", "/openai/v1/files", files={**parts, **policy}).status_code == status
+
+
+@pytest.mark.parametrize("name", ["azure", "litellm"])
+def test_relative_reads_no_more_of_a_body_than_it_may_have(name: str, tmp_path: Path) -> None:
+    with like(name, tmp_path) as desk:
+        answered = desk.raw("POST", "/v1/batches", content=b'{"input_file_id":"' + b"x" * 3_000_000 + b'"}')
+        assert answered.status_code == 413
+        deep = b'{"input_file_id":"x","metadata":' + b"[" * 400 + b"]" * 400 + b"}"
+        assert desk.raw("POST", "/v1/batches", content=deep).status_code == 400
+
+
 def test_azure_goes_on_when_the_window_has_passed(tmp_path: Path) -> None:
     plan = tmp_path / "faults.json"
     plan.write_text('{"rules": [{"on": "batch", "effect": "stall", "seconds": 200000}]}')
