@@ -101,9 +101,11 @@ class Journal:
             self._file.close()
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries in one call, then count them."""
+        """Write entries at once, then count them. After an OSError the journal is to be opened anew, which mends it."""
         written = list(entries)
-        self._file.write(b"".join(entry.flag + entry.line for entry in written))
+        left = memoryview(b"".join(entry.flag + entry.line for entry in written))
+        while left:  # a disk that is nearly full takes a part and says so only when it is asked for the rest
+            left = left[self._file.write(left) :]
         for entry in written:
             self._count(entry.flag, entry.custom_id, entry.body)
 

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -356,9 +356,13 @@ class Runner:
             asked = read_custom_ids(workspace / "input.jsonl")
             unanswered = (custom_id for custom_id in asked if custom_id not in journal.times)
         kept = self._mode.keeps_empty if status == "completed" else frozenset()
-        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
         lines = (unanswered_line(secrets.token_hex(12), custom_id, f"batch_{status}") for custom_id in unanswered)
-        errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
+        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
+        try:
+            errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
+        except OSError:
+            self._drop([output])
+            raise
         expected = {"completed": ("finalizing",), "cancelled": ("cancelling",)}.get(status, _OPEN)
 
         def ended(before: Batch) -> Batch:
@@ -371,14 +375,18 @@ class Runner:
             batch.id, ended, files=files, executions=journal.times, event=self._event(batch, status)
         )
         if after.status != status:  # a cancel came first: look again; these files have no row and are swept
-            for file in files:
-                self._blobs.drop(file.id)
+            self._drop(files)
             return True
         with self._lock:
             self._live.pop(batch.id, None)
         self._blobs.clear(batch.id)
         self._on_end()
         return False
+
+    def _drop(self, files: Sequence[File | None]) -> None:
+        for file in files:
+            if file is not None:
+                self._blobs.drop(file.id)
 
     def _event(self, batch: Batch, status: str) -> Event | None:
         if self._options.webhook_url is None:
@@ -397,15 +405,17 @@ class Runner:
         ]
         Random(f"{self._options.seed} {batch.input_file_id}").shuffle(places)  # noqa: S311  an order, not a secret
         temporary = self._blobs.temporary()
-        with temporary.open("wb") as target:
-            target.writelines(self._shown(copy_lines(journal, places)))
-            target.writelines(self._shown(more))
-            size = target.tell()
-        if size == 0 and not keeps_empty:
-            temporary.unlink()
-            return None
-        file_id = f"file-{secrets.token_hex(12)}"
-        self._blobs.keep(temporary, file_id)
+        try:
+            with temporary.open("wb") as target:
+                target.writelines(self._shown(copy_lines(journal, places)))
+                target.writelines(self._shown(more))
+                size = target.tell()
+            if size == 0 and not keeps_empty:
+                return None
+            file_id = f"file-{secrets.token_hex(12)}"
+            self._blobs.keep(temporary, file_id)
+        finally:
+            temporary.unlink(missing_ok=True)  # a full disk is not to be filled by every try
         now = self._clock.seconds()
         life = batch.output_expires_seconds or _OUTPUT_LIFE_SECONDS
         name = f"{batch.id}_{kind}.jsonl"

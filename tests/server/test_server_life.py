@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_desk import Desk, at, chat, serving
@@ -19,7 +21,10 @@ from serve_command import started
 
 from batchops.cli.main import run
 from batchops.diagnostics import BatchopsError
+from batchops.server.blobs import Blobs
 from batchops.server.embedded import ensure_served, find_served
+from batchops.server.journal import Entry, Journal
+from batchops.server.lines import Reply, result_line
 
 ANSWERS = """
 import os, time
@@ -178,6 +183,52 @@ def test_torn_last_entry_of_a_journal_is_answered_again(tmp_path: Path) -> None:
     with serving(tmp_path) as desk:
         desk.control("clock/advance", {"seconds": 3601})
         assert len(desk.lines(desk.wait(batch).output_file_id)) == 10
+
+
+def test_entry_that_the_disk_took_only_a_part_of_is_written_whole(tmp_path: Path) -> None:
+    class Grudging:
+        """A file that takes seven bytes at a time."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def write(self, data: bytes) -> int:
+            return int(self._file.write(data[:7]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    line = result_line("a", "r1", Reply(200, {"usage": {"prompt_tokens": 3}}))
+    with Journal(tmp_path / "journal") as journal:
+        journal._file = Grudging(journal._file)  # type: ignore[assignment]
+        journal.append([Entry(b"O", "r1", {}, line), Entry(b"O", "r2", {}, line)])
+    assert (tmp_path / "journal").read_bytes() == (b"O" + line) * 2
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_disk_that_is_full_when_a_batch_ends_leaves_nothing_behind_and_ends_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    kept, keep = 0, Blobs.keep
+
+    def keep_or_fail(blobs: Blobs, temporary: Path, file_id: str) -> None:
+        nonlocal kept
+        kept += 1
+        if kept == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        keep(blobs, temporary, file_id)
+
+    with serving(tmp_path) as desk:
+        desk.control("faults", {"rules": [{"on": "line", "custom_id": "b", "effect": "error"}]})
+        file_id = desk.upload([chat("a"), chat("b")])
+        monkeypatch.setattr(Blobs, "keep", keep_or_fail)
+        batch = desk.create(file_id)
+        while kept <= fails_at:
+            desk.control("clock/advance", {"seconds": 10})
+        done = desk.wait(batch)
+        assert answered_once(desk, done.id) == {"a", "b"}
+        stored = {path.name for folder in ("files", "tmp") for path in (tmp_path / folder).iterdir()}
+        assert stored == {file_id, done.output_file_id, done.error_file_id}
 
 
 @pytest.fixture
