@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import functools
 import json
 import os
 import signal
+import struct
 import threading
 import time
 from collections import Counter
@@ -36,6 +38,14 @@ def answer(body, url):
         log.write(text + "\\n")
     time.sleep(0.002)
     return text.upper()
+
+def vector(body, url):
+    given = body["input"]
+    if given == "none":
+        return []
+    if given == "nan":
+        return [float("nan")]
+    return [[float(len(text)), 0.5] for text in given] if isinstance(given, list) else (0.25, len(given))
 
 def unwritable(body, url):
     return {"choices": {1, 2}}
@@ -231,6 +241,11 @@ def test_disk_that_is_full_when_a_batch_ends_leaves_nothing_behind_and_ends_it_l
         assert stored == {file_id, done.output_file_id, done.error_file_id}
 
 
+def embedding(custom_id: str, given: Any, **more: Any) -> dict[str, Any]:
+    body = {"model": "m", "input": given, **more}
+    return {"custom_id": custom_id, "method": "POST", "url": "/v1/embeddings", "body": body}
+
+
 @pytest.fixture
 def answers(tmp_path: Path) -> Path:
     (tmp_path / "made_answers.py").write_text(ANSWERS)
@@ -276,6 +291,25 @@ def test_function_that_raises_fails_its_line_and_tells_no_content(tmp_path: Path
         server.end(signal.SIGTERM)
         assert server.process.stderr is not None
         assert "private words" not in str(line) + server.process.stderr.read()
+
+
+def test_vectors_of_a_function_are_put_into_shape(tmp_path: Path, answers: Path) -> None:
+    env = {"ANSWER_LOG": str(answers), "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    good = [
+        embedding("one", "abc"),
+        embedding("two", ["a", "bc"]),
+        embedding("packed", ["a"], encoding_format="base64"),
+    ]
+    bad = [embedding("none", "none"), embedding("nan", "nan")]
+    with started(tmp_path / "data", "--answers", "made_answers:vector", env=env) as server, at(server.url) as desk:
+        done = desk.wait(desk.submit([*good, *bad], "/v1/embeddings"))
+        bodies = {line["custom_id"]: line["response"]["body"] for line in desk.lines(done.output_file_id)}
+        assert {line["custom_id"] for line in desk.lines(done.error_file_id)} == {"none", "nan"}
+    assert [each["embedding"] for each in bodies["one"]["data"]] == [[0.25, 3]]
+    assert [each["embedding"] for each in bodies["two"]["data"]] == [[1.0, 0.5], [2.0, 0.5]]
+    packed = base64.b64encode(struct.pack("<2f", 1.0, 0.5)).decode()
+    assert [each["embedding"] for each in bodies["packed"]["data"]] == [packed]
+    assert bodies["two"]["usage"]["prompt_tokens"] > 0
 
 
 def test_function_that_returns_what_json_has_no_form_for_fails_its_line(tmp_path: Path, answers: Path) -> None:
