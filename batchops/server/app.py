@@ -48,7 +48,7 @@ async def create_file(request: Request) -> Response:
         )
         purpose, seconds = parameters.upload_fields(upload, service.mode.profile)
         if purpose == "batch":
-            parameters.check_batch_file(upload)
+            await run_in_threadpool(parameters.check_batch_file, upload)
             if service.mode.checks_uploads:
                 await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
             seconds = seconds or _BATCH_FILE_LIFE_SECONDS

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from batchops.profiles import Profile
-from batchops.server.options import Limits
+from batchops.server.options import MIB, Limits
 from batchops.server.parsing import parse
 from batchops.server.upload import Upload
 from batchops.server.validate import check_input, json_type
@@ -27,6 +27,7 @@ BATCH_ENDPOINTS = (
 )
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 _LIFE_SECONDS = (3600, 2592000)
+_FIRST_LINE_BYTES = 16 * MIB
 _FORMAT_MESSAGE = "Invalid file format for Batch API. Must be .jsonl"
 
 
@@ -182,7 +183,9 @@ def check_batch_file(upload: Upload) -> None:
     if name != "upload" and not name.endswith(".jsonl"):
         raise ApiError(400, _FORMAT_MESSAGE)
     with upload.path.open("rb") as content:
-        first = content.readline()
+        first = content.readline(_FIRST_LINE_BYTES)
+    if len(first) == _FIRST_LINE_BYTES:
+        return  # its batch will tell: an upload is not held in memory
     try:
         parsed = parse(first)
     except ValueError as problem:

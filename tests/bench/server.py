@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil  # type: ignore[import-untyped]
 from measuring import REPEATS, median, peak_mb, reap
 
 LINES = 50_000
@@ -42,25 +43,36 @@ TAIL = b"\r\n--x--\r\n"
 
 @dataclass
 class Phase:
-    """One thing the server does: how long it took in each repeat, how many bytes went through, memory by its end."""
+    """One thing the server does: how long it took in each repeat, how many bytes went through, memory by its end.
+
+    Its own seconds of work are told beside those of the clock, which other programs of the machine may stretch.
+    """
 
     name: str
     megabytes: float = 0
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peak_mb: float = 0
 
     @contextmanager
     def timed(self, pid: int) -> Iterator[None]:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), _cpu_seconds(pid)
         yield
         self.seconds.append(time.perf_counter() - began)
+        self.cpu_seconds.append(_cpu_seconds(pid) - worked)
         self.peak_mb = max(self.peak_mb, peak_mb(pid))
 
     def row(self, floor_mb_per_second: float) -> str:
         speed = self.megabytes / statistics.median(self.seconds)
         ratio = floor_mb_per_second / speed
-        seconds = f"{statistics.median(self.seconds):8.2f} s"
-        return f"{self.name:44}{seconds}{speed:9.0f} MB/s{ratio:8.1f} × floor{self.peak_mb:8.0f} MB"
+        worked = f"{statistics.median(self.cpu_seconds):.2f}" if self.cpu_seconds else "-"
+        times = f"{statistics.median(self.seconds):8.2f} s{worked:>8} CPU"
+        return f"{self.name:32}{times}{speed:8.0f} MB/s{ratio:8.1f} × floor{self.peak_mb:8.0f} MB"
+
+
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 class Client:
@@ -192,7 +204,8 @@ def main(lines: int) -> None:
         for _ in range(REPEATS):
             once(folder, *phases)
     speed = megabytes / copied.seconds
-    print(Phase(f"copy {megabytes:,.0f} MB and sync (floor)", megabytes, [copied.seconds], copied.peak_mb).row(speed))
+    floor = Phase(f"copy {megabytes:,.0f} MB and sync (floor)", megabytes, [copied.seconds], peak_mb=copied.peak_mb)
+    print(floor.row(speed))
     for phase in phases:
         print(phase.row(speed), flush=True)
 
