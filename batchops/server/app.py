@@ -25,7 +25,6 @@ from batchops.server.upload import receive_upload
 from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object, file_object, page
 
 _LOG = logging.getLogger("batchops.server")
-_BATCH_FILE_LIFE_SECONDS = 30 * 86400
 _NEVER_SECONDS = 100 * 365 * 86400
 _PATIENCE_SECONDS = 60.0  # in real time; a batch has a day
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
@@ -51,9 +50,8 @@ async def create_file(request: Request) -> Response:
             await run_in_threadpool(parameters.check_batch_file, upload)
             if service.mode.checks_uploads:
                 await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
-            seconds = seconds or _BATCH_FILE_LIFE_SECONDS
-        if service.store.stored_bytes(owner) + upload.bytes > limits.storage_bytes:
-            raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
+            seconds = seconds or service.mode.batch_file_seconds
+        _check_room(service, owner, upload.bytes, is_lasting=seconds is None)
         now = service.clock.seconds()
         file = File(
             id=f"file-{secrets.token_hex(12)}",
@@ -68,6 +66,14 @@ async def create_file(request: Request) -> Response:
     finally:
         path.unlink(missing_ok=True)
     return Json(file_object(file))
+
+
+def _check_room(service: Service, owner: str, size: int, *, is_lasting: bool) -> None:
+    if service.store.stored_bytes(owner) + size > service.options.limits.storage_bytes:
+        raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
+    most = service.mode.max_lasting_files
+    if is_lasting and most is not None and service.store.lasting_files(owner) >= most:
+        raise ApiError(400, f"The quota for files without expiry is reached. The maximum is {most}.")
 
 
 def _store_file(service: Service, path: Any, file: File) -> None:

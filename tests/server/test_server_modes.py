@@ -6,6 +6,7 @@ import base64
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,24 @@ def test_azure_keeps_files_for_two_weeks_at_least(tmp_path: Path) -> None:
         for seconds, status in ((3600, 400), (1_209_600, 200)):
             policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, str(seconds))}
             assert desk.raw("POST", "/openai/v1/files", files={**parts, **policy}).status_code == status
+
+
+def test_azure_keeps_files_that_were_given_no_expiry_but_not_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {**MODES, "azure": replace(MODES["azure"], max_lasting_files=2)}  # 500 in truth
+    monkeypatch.setattr("batchops.server.service.MODES", few)
+    with like("azure", tmp_path) as desk:
+        parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
+        policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, "1209600")}
+        kept = [desk.raw("POST", "/openai/v1/files", files=parts).json() for _ in range(2)]
+        assert [file["expires_at"] for file in kept] == [None, None]
+        refused = desk.raw("POST", "/openai/v1/files", files=parts)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "The quota for files without expiry is reached. The maximum is 2."
+        assert desk.raw("POST", "/openai/v1/files", files={**parts, **policy}).status_code == 200
+        desk.raw("DELETE", f"/openai/v1/files/{kept[0]['id']}")
+        assert desk.raw("POST", "/openai/v1/files", files=parts).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["azure", "litellm"])
