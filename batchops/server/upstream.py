@@ -11,12 +11,14 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import orjson
 
 from batchops.server.answering import Abandoned, Stop, never, server_error
 from batchops.server.lines import Reply
+from batchops.server.options import LOOPBACK
 from batchops.server.parsing import parse
 
 _FIRST_PAUSE_SECONDS = 0.5
@@ -145,7 +147,9 @@ class Upstream:
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(timeout_seconds, connect=10.0)
-        self._calls = _Calls(httpx.AsyncClient(limits=limits, headers=headers, timeout=timeout))
+        # HTTP_PROXY must not stand between this machine and itself.
+        trust = urlsplit(url).hostname not in LOOPBACK
+        self._calls = _Calls(httpx.AsyncClient(limits=limits, headers=headers, timeout=timeout, trust_env=trust))
 
     def answer(self, url: str, body: dict[str, Any], *, stop: Stop = never) -> Reply:
         """The endpoint's answer, tried again where that may help; being told to wait is no failure for an hour.

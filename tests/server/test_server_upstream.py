@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_desk import Desk, chat, serving
+from batch_desk import Desk, at, chat, serving
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from batchops.server.answering import Abandoned
+from batchops.server.embedded import ServerOptions, serve
 from batchops.server.listener import Listener
 from batchops.server.upstream import Gate
 
@@ -146,6 +147,18 @@ def test_real_time_call_to_an_endpoint_that_only_says_wait_ends(
     with endpoint(_fails(429, {})) as url, forwarding(tmp_path, url) as front:
         answered = front.raw("POST", "/v1/chat/completions", json=chat("a")["body"])
         assert (answered.status_code, answered.json()["error"]["code"]) == (503, "server_is_overloaded")
+
+
+def test_proxy_of_the_environment_does_not_stand_between_this_machine_and_itself(
+    tmp_path: Path, origin: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ServerOptions(upstream=origin.url, upstream_key="sk-origin", upstream_attempts=1)
+    with monkeypatch.context() as proxied:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            proxied.setenv(name, "http://127.0.0.1:9")
+        server = serve(tmp_path / "front", options=options)
+    with server, at(server.url) as front:
+        assert front.wait(front.submit([chat("a")])).error_file_id is None
 
 
 def test_calls_at_once_are_bounded(tmp_path: Path) -> None:
