@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from batchops.profiles import Profile
 from batchops.server.options import MIB, Limits
 from batchops.server.parsing import parse
@@ -194,11 +192,20 @@ def check_batch_file(upload: Upload) -> None:
         raise ApiError(400, _FORMAT_MESSAGE)
 
 
+def _first_url(upload: Upload) -> str:
+    """The url of the first line; none if the line has no good one, which the check of all lines tells."""
+    with upload.path.open("rb") as content:
+        try:
+            first = parse(content.readline())
+        except ValueError:
+            return ""
+    url = first.get("url") if isinstance(first, dict) else None
+    return url if isinstance(url, str) else ""
+
+
 def check_lines(upload: Upload, limits: Limits, profile: Profile) -> None:
     """What a service that validates at upload refuses: any file that a batch could not be made of."""
-    with upload.path.open("rb") as content:
-        url = orjson.loads(content.readline()).get("url")
-    endpoint = profile.endpoint(url) if isinstance(url, str) else ""
+    endpoint = profile.endpoint(_first_url(upload))
     if errors := check_input(upload.path, endpoint=endpoint, limits=limits, profile=profile).errors:
         found = errors[0]
         raise ApiError(400, f"Line {found['line']}: {found['message']}", param=found["param"], code=found["code"])

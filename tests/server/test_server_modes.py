@@ -157,6 +157,15 @@ def test_doubleword_refuses_a_bad_file_when_it_is_uploaded(tmp_path: Path) -> No
         assert list(desk.sdk.files.list()) == []
 
 
+def test_doubleword_refuses_a_first_line_that_was_too_long_to_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchops.server.parameters._FIRST_LINE_BYTES", 1000)
+    with like("doubleword", tmp_path) as desk, pytest.raises(openai.BadRequestError) as refused:
+        desk.upload(b'{"custom_id":"' + b"x" * 2000)
+    assert refused.value.code == "invalid_json_line"
+
+
 def test_dashscope_keeps_its_own_metadata_alone_and_takes_two_weeks(tmp_path: Path) -> None:
     with like("dashscope", tmp_path) as desk:
         file_id = desk.upload([{**chat("a", model="batch-test-model"), "url": "/v1/chat/ds-test"}])
