@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--rate-limits", is_flag=True, help="429 beyond the service's uploads a minute and batches an hour.")
 @click.option("--max-storage", metavar="SIZE", help="Most that the files of a key may take, such as 20GB.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model it knows; repeatable. Any if none.")
 @shared_options()
 def command(
     invocation: Invocation,
@@ -53,6 +54,7 @@ def command(
     upstream_key: str | None,
     keys: tuple[str, ...],
     enqueued_tokens: tuple[str, ...],
+    models: tuple[str, ...],
     answers: str,
     upstream: str | None,
     upstream_concurrency: int,
@@ -79,6 +81,7 @@ def command(
         webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
+        models=frozenset(models),
         profile=profile,
         rate_limits=rate_limits,
         limits=Limits(storage_bytes=_size(max_storage)) if max_storage else Limits(),

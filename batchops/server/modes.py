@@ -91,9 +91,9 @@ def _azure_batch(shown: Json) -> Json:
 
 
 def _ogx_batch(shown: Json) -> Json:
-    """No usage and few times; no counts at first; a cancelled batch has lost what it had answered."""
-    unknown: Json = dict.fromkeys(("usage", "in_progress_at", "expires_at"))
-    if shown["status"] == "validating":
+    """No usage and few times; no counts before it works; a cancelled batch has lost what it had answered."""
+    unknown: Json = dict.fromkeys(("usage", "model", "in_progress_at", "finalizing_at", "expires_at"))
+    if shown["status"] in ("validating", "failed"):
         unknown["request_counts"] = None
     if shown["status"] == "cancelled":
         unknown |= {"output_file_id": None, "error_file_id": None}
@@ -101,14 +101,16 @@ def _ogx_batch(shown: Json) -> Json:
 
 
 def _ogx_file(shown: Json) -> Json:
-    return {**shown, "purpose": "batch"} if shown["purpose"] == "batch_output" else shown
+    purpose = "batch" if shown["purpose"] == "batch_output" else shown["purpose"]
+    return {**shown, "purpose": purpose, "status_details": ""}
 
 
 def _ogx_line(line: Json) -> Json:
     """The body is JSON inside a text; a failed request has an error and no response."""
     response = line["response"]
     if response is not None and response["status_code"] == 200:
-        return {**line, "response": {**response, "body": orjson.dumps(response["body"]).decode()}}
+        body = orjson.dumps(response["body"]).decode()
+        return {"id": line["id"], "custom_id": line["custom_id"], "response": {**response, "body": body}}
     error = line["error"] or response["body"]["error"]
     failed = {"type": "request_failed", "message": error["message"]}
     return {"id": line["id"], "custom_id": line["custom_id"], "error": failed}

@@ -282,7 +282,7 @@ class Runner:
         return self._finalize(batch) if whole and not self._is_doomed(batch) else self._meet_fate(batch)
 
     def _answer_lines(self, batch: Batch, journal: Journal, stop: threading.Event) -> None:
-        """Answer what the journal does not have yet, as far as the batch's fate lets it come."""
+        """Answer what the journal does not have yet, as far as the batch's fate and its window let it come."""
         lines = (
             line
             for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl", batch.endpoint)
@@ -292,7 +292,7 @@ class Runner:
             islice(lines, max(self._line_limit(batch) - len(journal.times), 0)),
             journal,
             dice=str(self._store.ordinal(batch.id)),
-            stop=lambda: stop.is_set() or self._is_closing.is_set(),
+            stop=lambda: stop.is_set() or self._is_closing.is_set() or self._clock.now() >= batch.expires_at,
         )
 
     def _line_limit(self, batch: Batch) -> int:

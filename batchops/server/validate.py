@@ -196,7 +196,9 @@ class _Checker:
         self.found.prompt_tokens += prompt_tokens(body)
 
     def _model(self, number: int, body: dict[str, Any]) -> None:
-        model = body.get("model", _DEFAULT_MODELS.get(self._endpoint))
+        model = body.get("model")
+        if model is None:
+            model = _DEFAULT_MODELS.get(self._endpoint)
         if not isinstance(model, str) or not model:
             self._add(number, "invalid_request", "Model parameter is required.", param="body.model")
         elif self._models and model not in self._models:

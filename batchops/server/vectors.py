@@ -44,8 +44,9 @@ def inputs_of(given: Any) -> list[Any]:
 def unit_vector(content: Any, dimensions: int) -> list[float]:
     """A vector of length one that follows from the content."""
     drawn = array("h", shake_128(orjson.dumps(content)).digest(2 * dimensions))
-    length = math.hypot(*drawn) or 1.0
-    return [round(component / length, 9) for component in drawn]
+    billionths = 1e9 / (math.hypot(*drawn) or 1.0)
+    # Nine decimals, in less than half the time of round(…, 9): a request may have 2,048 inputs.
+    return [round(component * billionths) / 1e9 for component in drawn]
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def moderations(body: dict[str, Any], digest: str) -> dict[str, Any]:
     contents = given if many and isinstance(given, list) else [given]
     return {
         "id": f"modr-{digest}",
-        "model": body.get("model", "omni-moderation-latest"),
+        "model": body.get("model") or "omni-moderation-latest",
         "results": [_moderated(content) for content in contents],
     }
 

@@ -113,6 +113,7 @@ def test_azure_goes_on_when_the_window_has_passed(tmp_path: Path) -> None:
     with like("azure", tmp_path / "data", faults=str(plan)) as desk:
         desk.sdk = azure(desk)
         batch = desk.submit([chat("a")])
+        desk.wait(batch, lambda seen: seen.status == "in_progress")  # the stall is counted from here
         desk.control("clock/advance", {"seconds": 100_000})
         assert desk.sdk.batches.retrieve(batch.id).status not in TERMINAL
         desk.control("clock/advance", {"seconds": 200_000})
