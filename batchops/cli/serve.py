@@ -15,7 +15,7 @@ from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
 from batchops.profiles import PROFILES
 from batchops.settings.model import is_web_address
-from batchops.units import parse_count
+from batchops.units import parse_count, parse_size
 
 if TYPE_CHECKING:
     from batchops.server.options import ServerOptions
@@ -48,6 +48,8 @@ def _url(ctx: click.Context, parameter: click.Parameter, value: str | None) -> s
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
 )
+@click.option("--rate-limits", is_flag=True, help="429 beyond the service's uploads a minute and batches an hour.")
+@click.option("--max-storage", metavar="SIZE", help="Most that the files of a key may take, such as 20GB.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="A model it knows; repeatable. Any if none.")
 @shared_options()
 def command(
@@ -68,9 +70,11 @@ def command(
     seed: int,
     webhook: str | None,
     webhook_secret: str | None,
+    rate_limits: bool,
+    max_storage: str | None,
 ) -> ExitCode:
     """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
-    from batchops.server.options import ServerOptions
+    from batchops.server.options import Limits, ServerOptions
 
     if (webhook is None) != (webhook_secret is None):
         detail = "--webhook and --webhook-secret come together: a webhook is always signed."
@@ -88,6 +92,8 @@ def command(
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
         models=frozenset(models),
         profile=profile,
+        rate_limits=rate_limits,
+        limits=Limits(storage_bytes=_size(max_storage)) if max_storage else Limits(),
     )
     return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
 
@@ -144,6 +150,14 @@ def _secret(reference: str) -> str:
     if not (value := os.environ.get(name)):
         raise UsageProblem(error("unset_variable", "Environment variable not set.", f"{name} is to hold a key."))
     return value
+
+
+def _size(written: str) -> int:
+    try:
+        return parse_size(written)
+    except ValueError as problem:
+        detail = f'"{written}" is not accepted for --max-storage; write a size, such as 20GB.'
+        raise UsageProblem(error("usage", "Usage error.", detail)) from problem
 
 
 def _limit(written: str) -> tuple[str, int]:

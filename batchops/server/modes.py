@@ -51,6 +51,10 @@ class Mode:
     keep_metadata: Callable[[dict[str, str]], dict[str, str]] = _same
     outer_id: Callable[[str], str] = _same_id
     inner_id: Callable[[str], str] = _same_id
+    batch_file_seconds: int | None = 30 * _DAY
+    """How long an input file lives that was given no expiry; None: until it is deleted."""
+    max_lasting_files: int | None = None
+    """How many files without an expiry a key may have."""
     lists_results: bool = True
     """Output and error files appear in the listing of files."""
     keeps_empty: frozenset[str] = frozenset()
@@ -68,6 +72,7 @@ class Mode:
             given,
             batch_requests=self.profile.max_requests,
             batch_bytes=self.profile.max_bytes,
+            batches_per_hour=self.profile.max_batches_per_hour,
             upload_bytes=max(given.upload_bytes, self.profile.max_bytes),
         )
 
@@ -167,6 +172,8 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
                 show_batch=_azure_batch,
                 keeps_empty=frozenset({"error"}),
                 expires=False,
+                batch_file_seconds=None,
+                max_lasting_files=500,
             ),
             Mode(PROFILES["groq"], base="/openai/v1", prefixes=("/openai/v1",), show_batch=_PLAIN),
             Mode(

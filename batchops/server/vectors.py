@@ -1,4 +1,4 @@
-"""Simulated embeddings and moderations: numbers that follow from the input alone."""
+"""Embeddings in their shape; simulated ones, and moderations: numbers that follow from the input alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     model = body["model"]
     wanted = body.get("dimensions")
     dimensions = int(wanted) if wanted else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
-    vectors = [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))]
+    return embedding_list(body, [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))])
+
+
+def embedding_list(body: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
+    """Vectors in the shape of the endpoint, as numbers or packed, as the request asks."""
     is_packed = body.get("encoding_format") == "base64"
     tokens = prompt_tokens(body)
     return {
@@ -62,7 +66,7 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
             {"object": "embedding", "index": index, "embedding": _packed(vector) if is_packed else vector}
             for index, vector in enumerate(vectors)
         ],
-        "model": model,
+        "model": body["model"],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
