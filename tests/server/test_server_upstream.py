@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -255,9 +254,7 @@ def test_closed_server_leaves_lines_under_way_to_the_next(tmp_path: Path) -> Non
         with forwarding(tmp_path, url, upstream_concurrency=2) as front:
             batch = front.submit([chat("a", "slow"), *(chat(f"r{n}", f"r{n}") for n in range(5))])
             front.wait(batch, lambda seen: seen.request_counts is not None and seen.request_counts.completed == 5)
-            began = time.monotonic()
-        assert time.monotonic() - began < 10
-        released.set()
+        released.set()  # only now: a server that waited for the call would never have closed
         with forwarding(tmp_path, url) as front:
             done = front.wait(batch)
             assert (done.error_file_id, len(front.lines(done.output_file_id))) == (None, 6)
