@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,14 +23,22 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of a command, or several in one: see `middle`. A megabyte is 10**6 bytes."""
+    """One run of a command, or several in one: see `middle`. A megabyte is 10**6 bytes.
+
+    `cpu_seconds` is the work of all cores, children that were waited for included: other programs disturb it least.
+    """
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
     def ratio(self, floor: Measured) -> float:
         """How many times as long as the floor it took."""
         return self.seconds / floor.seconds
+
+    def cpu_ratio(self, floor: Measured) -> float:
+        """How many times as much work as the floor it was."""
+        return self.cpu_seconds / floor.cpu_seconds
 
 
 def measure(command: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None) -> Measured:
@@ -38,16 +47,24 @@ def measure(command: Sequence[str], folder: Path, *, env: Mapping[str, str] | No
     with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         said = process.stderr.read()
-        peak_mb = reap(process)
+        usage = _wait(process)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {process.returncode}: {said.decode(errors='replace')}")
-    return Measured(time.perf_counter() - started, peak_mb)
+    return Measured(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, _megabytes(usage))
 
 
 def reap(process: subprocess.Popen[bytes]) -> float:
     """Wait for the end of a process; the most memory it ever held, in MB. Sets its returncode."""
+    return _megabytes(_wait(process))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    return usage
+
+
+def _megabytes(usage: resource.struct_rusage) -> float:
     scale = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
     return usage.ru_maxrss * scale / 1e6
 
@@ -62,8 +79,11 @@ def peak_mb(pid: int) -> float:
 
 
 def middle(runs: Sequence[Measured]) -> Measured:
-    """The median of the seconds and the greatest of the peaks: memory that was needed once is needed."""
-    return Measured(statistics.median(run.seconds for run in runs), max(run.peak_mb for run in runs))
+    """The medians of the seconds and the greatest of the peaks: memory that was needed once is needed."""
+    seconds, cpu_seconds = (
+        statistics.median(column) for column in zip(*((run.seconds, run.cpu_seconds) for run in runs), strict=True)
+    )
+    return Measured(seconds, cpu_seconds, max(run.peak_mb for run in runs))
 
 
 def median(
@@ -71,6 +91,15 @@ def median(
 ) -> Measured:
     """`middle` of so many runs of one command, each a fresh process."""
     return middle([measure(command, folder, env=env) for _ in range(repeats)])
+
+
+def tell(what: str, measured: Measured, floor: Measured) -> None:
+    """Print one line of a table: seconds and work, each also as a multiple of the floor's, and memory."""
+    print(
+        f"{what:52} {measured.seconds:8.2f} s {measured.ratio(floor):6.2f} ×"
+        f" {measured.cpu_seconds:8.2f} cpu s {measured.cpu_ratio(floor):6.2f} × {measured.peak_mb:7.0f} MB",
+        flush=True,
+    )
 
 
 @contextmanager

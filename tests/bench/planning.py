@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
-from measuring import Measured, measure, median, middle
+from measuring import Measured, measure, median, middle, tell
 
 from batchops.engine.approved import job_record
 from batchops.engine.gather import gather
@@ -101,13 +101,6 @@ def answer_all() -> None:
 
 def plan() -> list[str]:
     return [sys.executable, "-m", "batchops", "plan", "--offline"]
-
-
-def tell(what: str, measured: Measured, floor: Measured) -> None:
-    print(
-        f"{what:52} {measured.seconds:8.2f} s {measured.ratio(floor):6.2f} × floor {measured.peak_mb:7.0f} MB",
-        flush=True,
-    )
 
 
 def in_turns(folder: Path, repeats: int) -> dict[str, Measured]:
