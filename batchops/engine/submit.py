@@ -70,7 +70,7 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
                 done.is_cut_short = True
                 slots.release()
                 break
-            intent = _intend(run, wanted, shard)
+            intent = _intend(run, gathered, wanted, shard)
             task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
             task.add_done_callback(lambda _: slots.release())
             futures.append(task)
@@ -83,7 +83,7 @@ def _may_send(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, lim
     return not run.is_stopping and is_admitted(run, wanted, provider, shard, limits)
 
 
-def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
+def _intend(run: Run, gathered: Gathered, wanted: WantedJob, shard: Shard) -> Intend:
     reached("before_intent")
     rows = run.project.reader.rows("SELECT coalesce(max(submission_id), 0) + 1 AS next FROM state.submissions")
     spec = wanted.job.spec
@@ -99,13 +99,11 @@ def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
         sha256=shard.sha256,
         shard_bytes=shard.shard_bytes,
         est_tokens=shard.est_tokens,
-        digests=shard.digests,
-        rounds=shard.rounds,
-        attempts=shard.attempts,
-        body_digests=shard.body_digests,
+        requests=shard.requests,
+        manifest=shard.manifest,
         expect={"schema": wanted.job.schema, "tools": spec.tools, "params": spec.params, "body": spec.body},
     )
-    run.store.commit(intent)
+    run.store.commit(intent, con=gathered.con)
     reached("after_intent")
     return intent
 
@@ -150,7 +148,7 @@ def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, in
     shard.path.unlink(missing_ok=True)
     with done.lock:
         done.batches += 1
-        done.requests += len(shard.digests)
+        done.requests += shard.requests
 
 
 def _upload(provider: Provider, shard: Shard, *, filename: str) -> RemoteFile:
@@ -201,7 +199,7 @@ def _settle_unknown(
         model=intent.model,
         phase="creating",
         fence=intent.fence,
-        requests=len(intent.digests),
+        requests=intent.requests,
         est_tokens=intent.est_tokens,
         file_id=remote_file.id,
         file_created_at=created_at,
@@ -230,7 +228,7 @@ def _announce(run: Run, wanted: WantedJob, intent: Intend, batch_id: str) -> Non
         BatchCreated(
             address=wanted.address,
             batch_id=batch_id,
-            rows=len(intent.digests),
+            rows=intent.requests,
             provider=intent.provider,
             is_simulated=wanted.diff.is_simulated,
         )

@@ -19,6 +19,9 @@ from batchops.spec.job import Job
 KEY: Final = "__key"
 """The column that holds the text of a row's key."""
 
+ROW: Final = "__row"
+"""In queries, the position of a row in its source."""
+
 _EXAMPLES = 3
 
 

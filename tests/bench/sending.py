@@ -22,10 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 from bench import TEXT, batchops, measure
+
+if TYPE_CHECKING:
+    from batchops.providers.provider import Provider
 
 REPEATS = 3
 SETTINGS = """\
@@ -143,7 +146,7 @@ def send() -> None:
     from batchops.settings import load_settings
 
     with open_project(Path.cwd(), load_settings(Path.cwd(), environ=os.environ)) as project:
-        project._providers["openai"] = Swallowing(project.profile("openai"))
+        project._providers["openai"] = cast("Provider", Swallowing(project.profile("openai")))
         jobs = project.jobs()
         with project.leased() as store:
             gathered = gather(project, jobs, is_whole_project=True)

@@ -1,0 +1,115 @@
+"""Rows → the lines of an input file: each body between a head of its own and a common tail, in a given order.
+
+What is sent is what was planned: SQL compares its hash of each body with the one that was taken beside the digest,
+Jinja2 the digest itself. A row that SQL leaves to Jinja2, and one whose hash differs, come with their columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+
+from batchops.request.blocks import blocks
+from batchops.request.general import General, NotAsPlanned
+from batchops.request.render import fetched_columns, utc_cursor
+from batchops.request.source import KEY, SourceTable
+from batchops.request.sql import FastPath, compile_sql
+from batchops.request.template import CompiledRequest
+from batchops.request.values import literal, quoted
+
+_FETCHED_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that are written together, held in memory by the engine.
+
+    `lines` is a relation (row BIGINT, line BIGINT, head VARCHAR, body_digest UUID, body_hash UBIGINT): the position in
+    the source, the order, what stands before the body, and what the body must be (`render.digest_rows`). `first_row`
+    and `last_row` bound the positions, `size` is the bytes that all lines have together.
+    """
+
+    lines: str
+    first_row: int
+    last_row: int
+    size: int
+
+
+class LineWriter:
+    """Makes the lines of one job's rows."""
+
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, tail: str
+    ) -> None:
+        self._con, self._table, self._tail = con, table, tail
+        self._columns = fetched_columns(table, request)
+        self._general = General(request, list(self._columns))
+        path = compile_sql(request, table)
+        self._path = path if isinstance(path, FastPath) else None
+
+    def write(self, piece: Piece) -> Iterator[bytes]:
+        """The lines of a piece, joined in blocks. Raises NotAsPlanned."""
+        made = self._by_sql(self._path, piece) if self._path is not None else None
+        if made is not None:
+            yield from made
+            return
+        written = 0
+        for block in self._row_by_row(piece):
+            written += len(block)
+            yield block
+        if written != piece.size:
+            raise NotAsPlanned(f"{written:,} bytes of {piece.size:,}")
+
+    def _by_sql(self, path: FastPath, piece: Piece) -> list[bytes] | None:
+        """The blocks that SQL makes, or None where it leaves a row to Jinja2: then bytes are missing."""
+        query = f"SELECT {self._line(path)} FROM {self._over(path, piece)} ORDER BY __line"
+        with utc_cursor(self._con) as cursor:
+            try:
+                made = [bytes(block) for block in blocks(cursor, query)]
+            except duckdb.Error:  # as in render_rows
+                return None
+        return made if sum(map(len, made)) == piece.size else None
+
+    def _row_by_row(self, piece: Piece) -> Iterator[bytes]:
+        """Blocks of a few rows each: lines where SQL makes them, columns for Jinja2 where it does not."""
+        if self._path is not None:
+            try:
+                yield from self._fetched(self._mixed(self._path, piece))
+                return
+            except duckdb.Error:  # before the first row, as in render_rows
+                pass
+        columns = "".join(f", {sql}" for sql in self._columns.values())
+        yield from self._fetched(f"SELECT NULL, __head, {_HEX}{columns} FROM {self._rows(piece)} ORDER BY __line")
+
+    def _fetched(self, query: str) -> Iterator[bytes]:
+        tail = self._tail.encode()
+        with utc_cursor(self._con) as cursor:
+            cursor.execute(query)
+            while rows := cursor.fetchmany(_FETCHED_ROWS):
+                yield self._general.lines(rows, tail)
+
+    def _mixed(self, path: FastPath, piece: Piece) -> str:
+        left = ["__head", _HEX, *path.names.values()]
+        chosen = "".join(f", CASE WHEN made IS NULL THEN {column} END" for column in left)
+        return f"SELECT made{chosen} FROM (SELECT *, {self._line(path)} AS made FROM {self._over(path, piece)}) ORDER BY __line"
+
+    def _line(self, path: FastPath) -> str:
+        line = f"encode(concat(__head, {path.body}, {literal(self._tail)}))"
+        return f"CASE WHEN hash({path.body}) = __hash THEN {line} END"
+
+    def _over(self, path: FastPath, piece: Piece) -> str:
+        return path.over(self._rows(piece), "__line", "__head", "__digest", "__hash")
+
+    def _rows(self, piece: Piece) -> str:
+        """The rows of the source that a piece is made of, with what is carried along."""
+        used = "".join(f", s.{quoted(name)}" for name in self._columns)
+        return (
+            f"(SELECT s.{KEY}{used}, l.line AS __line, l.head AS __head, l.body_digest AS __digest,"
+            f" l.body_hash AS __hash FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
+            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row})"
+        )
+
+
+_HEX = "replace(CAST(__digest AS VARCHAR), '-', '')"
