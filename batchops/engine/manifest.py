@@ -26,6 +26,7 @@ PIECE_BYTES = 16_000_000
 """Lines that are rendered together. The engine holds a piece in memory, twice over while it is put in order."""
 
 TAIL = "}\n"
+_IS_RETRY = "action = 'retry' OR round > 0"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Manifest:
 
     def _find_groups(self) -> list[SendGroup]:
         found = self._con.execute(
-            f"""SELECT DISTINCT action = 'retry' AS is_retry, round, attempts + free_attempts + 1 AS attempt, amendment
+            f"""SELECT DISTINCT {_IS_RETRY} AS is_retry, round, attempts + free_attempts + 1 AS attempt, amendment
                 FROM {self._wanted.changes} WHERE {self._due} ORDER BY ALL"""
         ).fetchall()
         return [self._group(number, *values) for number, values in enumerate(found)]
@@ -119,7 +120,7 @@ class Manifest:
     def _is_of(self, group: SendGroup) -> str:
         amendment = "NULL" if group.amendment is None else literal(group.amendment)
         return (
-            f"{self._due} AND (c.action = 'retry') = {group.is_retry} AND c.round = {group.round}"
+            f"{self._due} AND ({_IS_RETRY}) = {group.is_retry} AND c.round = {group.round}"
             f" AND c.attempts + c.free_attempts + 1 = {group.attempt} AND c.amendment IS NOT DISTINCT FROM {amendment}"
         )
 
