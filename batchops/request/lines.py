@@ -6,7 +6,8 @@ Jinja2 the digest itself. A row that SQL leaves to Jinja2, and one whose hash di
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import duckdb
@@ -49,51 +50,53 @@ class LineWriter:
         path = compile_sql(request, table)
         self._path = path if isinstance(path, FastPath) else None
 
-    def write(self, piece: Piece) -> Iterator[bytes]:
-        """The lines of a piece, joined in blocks. Raises NotAsPlanned."""
-        made = self._by_sql(self._path, piece) if self._path is not None else None
-        if made is not None:
-            yield from made
-            return
-        written = 0
-        for block in self._row_by_row(piece):
-            written += len(block)
-            yield block
-        if written != piece.size:
-            raise NotAsPlanned(f"{written:,} bytes of {piece.size:,}")
+    def write(self, piece: Piece) -> Iterator[bytes | memoryview]:
+        """The lines of a piece, joined in blocks; a block is good until the next. Raises NotAsPlanned."""
+        if self._path is None or not (yield from self._by_sql(self._path, piece)):
+            yield from self._row_by_row(piece)
 
-    def _by_sql(self, path: FastPath, piece: Piece) -> list[bytes] | None:
-        """The blocks that SQL makes, or None where it leaves a row to Jinja2: then bytes are missing."""
-        query = f"SELECT {self._line(path)} FROM {self._over(path, piece)} ORDER BY __line"
+    def _by_sql(self, path: FastPath, piece: Piece) -> Generator[bytes | memoryview, None, bool]:
+        """The block that SQL makes; nothing, and False, where it leaves a row to Jinja2: then bytes are missing."""
+        query = f"SELECT {self._line(path)} FROM {self._over(path, piece)}"
         with utc_cursor(self._con) as cursor:
             try:
-                made = [bytes(block) for block in blocks(cursor, query)]
+                made = blocks(cursor, query)
+                first = next(made, memoryview(b""))
+                if len(first) == piece.size:  # as good as always: an engine that splits a piece costs a copy
+                    yield first
+                    return True
+                copied = [bytes(first), *map(bytes, made)]
             except duckdb.Error:  # as in render_rows
-                return None
-        return made if sum(map(len, made)) == piece.size else None
+                return False
+        is_whole = sum(map(len, copied)) == piece.size
+        if is_whole:
+            yield from copied
+        return is_whole
 
     def _row_by_row(self, piece: Piece) -> Iterator[bytes]:
         """Blocks of a few rows each: lines where SQL makes them, columns for Jinja2 where it does not."""
-        if self._path is not None:
-            try:
-                yield from self._fetched(self._mixed(self._path, piece))
-                return
-            except duckdb.Error:  # before the first row, as in render_rows
-                pass
-        columns = "".join(f", {sql}" for sql in self._columns.values())
-        yield from self._fetched(f"SELECT NULL, __head, {_HEX}{columns} FROM {self._rows(piece)} ORDER BY __line")
-
-    def _fetched(self, query: str) -> Iterator[bytes]:
-        tail = self._tail.encode()
+        written, tail = 0, self._tail.encode()
         with utc_cursor(self._con) as cursor:
-            cursor.execute(query)
+            self._execute(cursor, piece)
             while rows := cursor.fetchmany(_FETCHED_ROWS):
-                yield self._general.lines(rows, tail)
+                block = self._general.lines(rows, tail)
+                written += len(block)
+                yield block
+        if written != piece.size:
+            raise NotAsPlanned(f"{written:,} bytes of {piece.size:,}")
+
+    def _execute(self, cursor: duckdb.DuckDBPyConnection, piece: Piece) -> None:
+        if self._path is not None:
+            with suppress(duckdb.Error):  # as in render_rows
+                cursor.execute(self._mixed(self._path, piece))
+                return
+        columns = "".join(f", {sql}" for sql in self._columns.values())
+        cursor.execute(f"SELECT NULL, __head, {_HEX}{columns} FROM {self._rows(piece)}")
 
     def _mixed(self, path: FastPath, piece: Piece) -> str:
         left = ["__head", _HEX, *path.names.values()]
         chosen = "".join(f", CASE WHEN made IS NULL THEN {column} END" for column in left)
-        return f"SELECT made{chosen} FROM (SELECT *, {self._line(path)} AS made FROM {self._over(path, piece)}) ORDER BY __line"
+        return f"SELECT made{chosen} FROM (SELECT *, {self._line(path)} AS made FROM {self._over(path, piece)})"
 
     def _line(self, path: FastPath) -> str:
         line = f"encode(concat(__head, {path.body}, {literal(self._tail)}))"
@@ -103,12 +106,15 @@ class LineWriter:
         return path.over(self._rows(piece), "__line", "__head", "__digest", "__hash")
 
     def _rows(self, piece: Piece) -> str:
-        """The rows of the source that a piece is made of, with what is carried along."""
+        """The rows of the source that a piece is made of, in order, with what is carried along.
+
+        They are put in order before they are rendered, when they are shorter; from there on the engine keeps an order.
+        """
         used = "".join(f", s.{quoted(name)}" for name in self._columns)
         return (
             f"(SELECT s.{KEY}{used}, l.line AS __line, l.head AS __head, l.body_digest AS __digest,"
             f" l.body_hash AS __hash FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
-            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row})"
+            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row} ORDER BY __line)"
         )
 
 
