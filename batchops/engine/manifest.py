@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import duckdb
 import orjson
 
 from batchops.engine.gather import Gathered, WantedJob
@@ -134,15 +133,29 @@ class Manifest:
                    {group.attempt}::UTINYINT AS attempt, any_value(d.digest) AS body_digest,
                    any_value(d.body_hash) AS body_hash, any_value(d.body_bytes) + {around} AS bytes,
                    any_value(d.inputs) AS inputs, any_value(d.input_tokens) AS tokens
-            FROM {self._wanted.changes} c {how} JOIN {digested} d USING (key) WHERE {self._is_of(group)} GROUP BY c.digest"""
+            FROM {self._wanted.changes} c {how} JOIN {digested} d USING (key)
+            WHERE {self._is_of(group)} GROUP BY c.digest"""
+
+    def count(self, group: SendGroup) -> int:
+        """How many lines a group has."""
+        first, last = self._bounds(group)
+        return last - first + 1
+
+    def _bounds(self, group: SendGroup) -> tuple[int, int]:
+        row = self._con.execute(
+            f"SELECT min(rowid), max(rowid) FROM {self.name} WHERE group_no = ?", [group.number]
+        ).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
 
     # --- cutting
 
     def cuts(self, limits: ShardLimits) -> Iterator[Cut]:
         """Fill one file after the other, in order; a line beyond every limit has a file to itself."""
-        for first, last, model, is_retry in self._stretches():
-            while first <= last:
-                cut = self._cut(first, min(last, first + limits.max_requests - 1), model, is_retry, limits)
+        for begin, end, model, is_retry in self._stretches():
+            first = begin
+            while first <= end:
+                cut = self._cut(first, min(end, first + limits.max_requests - 1), model, is_retry, limits)
                 yield cut
                 first = cut.last + 1
 
@@ -150,21 +163,16 @@ class Manifest:
         """Lines that may share a file: groups one after the other, of one model, retries apart."""
         found: list[tuple[int, int, str, bool]] = []
         for group in self.groups:
-            row = self._con.execute(
-                f"SELECT min(rowid), max(rowid) FROM {self.name} WHERE group_no = ?", [group.number]
-            ).fetchone()
-            assert row is not None
+            first, last = self._bounds(group)
             if found and found[-1][2:] == (group.model, group.is_retry):
-                found[-1] = (found[-1][0], row[1], group.model, group.is_retry)
-            else:
-                found.append((row[0], row[1], group.model, group.is_retry))
+                first = found.pop()[0]
+            found.append((first, last, group.model, group.is_retry))
         return found
 
     def _cut(self, first: int, last: int, model: str, is_retry: bool, limits: ShardLimits) -> Cut:
         chosen = f"FROM {self.name} WHERE rowid BETWEEN {first} AND {last}"
-        sums = self._con.execute(
-            f"SELECT sum(bytes)::BIGINT, sum(inputs)::BIGINT, sum(tokens)::BIGINT {chosen}"
-        ).fetchone()
+        summed = "sum(bytes)::BIGINT, sum(inputs)::BIGINT, sum(tokens)::BIGINT"
+        sums = self._con.execute(f"SELECT {summed} {chosen}").fetchone()
         assert sums is not None
         if first < last and not _fits(limits, *sums):
             row = self._con.execute(

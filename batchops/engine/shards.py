@@ -10,6 +10,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +20,15 @@ from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.manifest import TAIL, Cut, Manifest
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
-from batchops.request.lines import LineWriter
+from batchops.request.lines import LineWriter, line_writer
 
 
 @dataclass(frozen=True)
 class Shard:
-    """An input file on disk. `manifest` is a relation of the work database: line, digest, round, attempt, body_digest."""
+    """An input file on disk.
+
+    `manifest` is a relation of the work database, a row for each line: line, digest, round, attempt, body_digest.
+    """
 
     token: UUID
     path: Path
@@ -61,9 +65,15 @@ def write_shards(
     folder = gathered.folder / "shards"
     folder.mkdir(exist_ok=True)
     manifest = Manifest(gathered, wanted, now, profile)
-    writers = [LineWriter(gathered.con, wanted.table, group.request, tail=TAIL) for group in manifest.groups]
-    for cut in manifest.cuts(limits):
-        yield _written(manifest, cut, writers, folder)
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                line_writer(gathered.con, wanted.table, group.request, tail=TAIL, rows=manifest.count(group))
+            )
+            for group in manifest.groups
+        ]
+        for cut in manifest.cuts(limits):
+            yield _written(manifest, cut, writers, folder)
 
 
 def _written(manifest: Manifest, cut: Cut, writers: list[LineWriter], folder: Path) -> Shard:

@@ -9,7 +9,7 @@ needed to read it.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final, cast
 
 import duckdb
@@ -67,7 +67,7 @@ _pointer_in.restype = ctypes.c_void_p
 _pointer_in.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
-def blocks(con: duckdb.DuckDBPyConnection, query: str) -> Iterator[memoryview]:
+def blocks(con: duckdb.DuckDBPyConnection, query: str) -> Generator[memoryview, None, None]:
     """The values of the query's one column, a BLOB, joined in the order of its rows; a NULL adds nothing.
 
     A block is good until the next is asked for. The engine makes blocks of a million rows: bound the query, for they

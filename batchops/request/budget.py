@@ -107,6 +107,10 @@ def size_of(value: Any) -> int:
         return size
     if is_null(value) or not isinstance(value, (list, tuple, Mapping)):
         return 8
+    if isinstance(value, list) and all(type(part) is str for part in value):  # what `split` makes
+        size = sum(map(len, value)) + len(value) * _ELEMENT
+        limit(size)
+        return size
     size = 0
     stack: list[Any] = [value]
     while stack:

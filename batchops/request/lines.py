@@ -6,19 +6,20 @@ Jinja2 the digest itself. A row that SQL leaves to Jinja2, and one whose hash di
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import duckdb
 
 from batchops.request.blocks import blocks
-from batchops.request.general import General, NotAsPlanned
+from batchops.request.general import NotAsPlanned
 from batchops.request.render import fetched_columns, utc_cursor
 from batchops.request.source import KEY, SourceTable
 from batchops.request.sql import FastPath, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.values import literal, quoted
+from batchops.request.workers import Rendering, rendering
 
 _FETCHED_ROWS = 2_000
 
@@ -38,17 +39,38 @@ class Piece:
     size: int
 
 
+@contextmanager
+def line_writer(
+    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, tail: str, rows: int
+) -> Iterator[LineWriter]:
+    """Make the lines of about so many rows altogether."""
+    path = compile_sql(request, table)
+    columns = fetched_columns(table, request)
+    left = 0 if isinstance(path, FastPath) else rows
+    with rendering(request, list(columns), left) as each:
+        yield LineWriter(con, table, columns, path if isinstance(path, FastPath) else None, each, tail)
+
+
 class LineWriter:
     """Makes the lines of one job's rows."""
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, tail: str
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: SourceTable,
+        columns: Mapping[str, str],
+        path: FastPath | None,
+        each: Rendering,
+        tail: str,
     ) -> None:
-        self._con, self._table, self._tail = con, table, tail
-        self._columns = fetched_columns(table, request)
-        self._general = General(request, list(self._columns))
-        path = compile_sql(request, table)
-        self._path = path if isinstance(path, FastPath) else None
+        self._con, self._table, self._columns, self._path, self._each, self._tail = (
+            con,
+            table,
+            columns,
+            path,
+            each,
+            tail,
+        )
 
     def write(self, piece: Piece) -> Iterator[bytes | memoryview]:
         """The lines of a piece, joined in blocks; a block is good until the next. Raises NotAsPlanned."""
@@ -78,8 +100,8 @@ class LineWriter:
         written, tail = 0, self._tail.encode()
         with utc_cursor(self._con) as cursor:
             self._execute(cursor, piece)
-            while rows := cursor.fetchmany(_FETCHED_ROWS):
-                block = self._general.lines(rows, tail)
+            fetched = iter(lambda: cursor.fetchmany(_FETCHED_ROWS), [])
+            for block in self._each("lines", ((rows, tail) for rows in fetched)):
                 written += len(block)
                 yield block
         if written != piece.size:

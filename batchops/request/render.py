@@ -12,17 +12,18 @@ import duckdb
 
 from batchops.request.digest import hasher
 from batchops.request.failures import Failures
-from batchops.request.general import Digests, General
+from batchops.request.general import Digests
 from batchops.request.source import KEY, ROW, SourceTable
 from batchops.request.sql import FastPath, Unfitness, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
+from batchops.request.workers import rendering
 
 FINGERPRINT_VERSION: Final = 1
 SIMULATED: Final = 0x80
 """Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
-_INSERT_ROWS: Final = 10_000
+_INSERT_ROWS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +181,12 @@ def digest_rows(
     keys: str | None,
     into: str,
 ) -> None:
-    """Create `into(key VARCHAR, row BIGINT, digest UUID, body_bytes, input_tokens, inputs UINTEGER, body_hash UBIGINT)`.
+    """Create the relation `into`, for all rows or those whose key is in the relation `keys(key)`.
 
-    For all rows, or those whose key is in the relation `keys(key)`. `row` is the row's position in its source.
-    `input_tokens` is an estimate, see `tokens`; `inputs` counts embedding inputs, else 1. `body_hash` is DuckDB's own
-    hash of a body that SQL made, good for this process alone; NULL where Jinja2 made it. BatchopsError with the failed
-    rows, grouped, where there are any.
+    Its columns: key VARCHAR; row BIGINT, the row's position in its source; digest UUID; body_bytes UINTEGER;
+    input_tokens UINTEGER, an estimate, see `tokens`; inputs UINTEGER, embedding inputs, else 1; body_hash UBIGINT,
+    DuckDB's own hash of a body that SQL made, good for this process alone, NULL where Jinja2 made it. BatchopsError
+    with the failed rows, grouped, where there are any.
     """
     con.execute(
         f"CREATE OR REPLACE TABLE {into} (key VARCHAR, row BIGINT, digest UUID, body_bytes UINTEGER,"
@@ -229,13 +230,19 @@ def _digest_by_jinja(
 ) -> None:
     failures = Failures(request.job)
     columns = fetched_columns(table, request)
-    general = General(request, list(columns))
-    for rows in _fetched(con, table, [KEY, f"{table.name}.rowid", *columns.values()], keys, _INSERT_ROWS):
-        made = general.digests(rows)
-        for key, problem in made.failed:
-            failures.add(key, problem)
-        _insert(con, into, made, request.inputs)
+    fetched = _fetched(con, table, [KEY, f"{table.name}.rowid", *columns.values()], keys, _INSERT_ROWS)
+    with rendering(request, list(columns), _count(con, keys or table.name)) as each:
+        for made in each("digests", ((rows,) for rows in fetched)):
+            for key, problem in made.failed:
+                failures.add(key, problem)
+            _insert(con, into, made, request.inputs)
     failures.raise_any()
+
+
+def _count(con: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _insert(con: duckdb.DuckDBPyConnection, into: str, made: Digests, inputs: int) -> None:

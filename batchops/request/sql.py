@@ -44,7 +44,7 @@ class FastPath:
     """Column → the name that its fetched form has in the relation."""
 
     def relation(self, keys: str | None = None) -> str:
-        """The subquery with everything above, `__key` and `__row`, for all rows or those whose key is in `keys(key)`."""
+        """The subquery with all of it, `__key` and `__row`, for all rows or those whose key is in `keys(key)`."""
         chosen = "" if keys is None else f" SEMI JOIN {keys} AS wanted ON s.{KEY} = wanted.key"
         return self.over(f"(SELECT s.*, s.rowid AS {ROW} FROM {self.source} AS s{chosen})", ROW)
 

@@ -118,7 +118,8 @@ class Intend:
             ],
         )
         con.execute(
-            f"INSERT INTO state.attempts SELECT ?, line, digest, round, attempt, body_digest, NULL FROM {self.manifest}",
+            f"""INSERT INTO state.attempts
+                SELECT ?, line, digest, round, attempt, body_digest, NULL FROM {self.manifest}""",
             [self.submission_id],
         )
         taken = con.execute(
