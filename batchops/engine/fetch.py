@@ -25,13 +25,13 @@ from batchops.diagnostics import Diagnostic, error
 from batchops.engine.download import ResultFiles, download, may_still_come
 from batchops.engine.endings import describe_failure, is_full_queue, judge_unseen
 from batchops.engine.expect import expectation
-from batchops.engine.gather import new_work_folder
 from batchops.engine.judge import Judged, judge, read_lines
 from batchops.engine.ledger import Submission
 from batchops.engine.retry import Cause, Verdict, verdict
 from batchops.engine.run import Run
 from batchops.engine.shards import custom_id
 from batchops.engine.steps import reached
+from batchops.engine.work import new_work_folder
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import Price, cost_nano_usd, price
 from batchops.providers.provider import RemoteBatch

@@ -113,7 +113,7 @@ class Manifest:
             f"CREATE OR REPLACE TABLE {keys} AS"
             f" SELECT min(key) AS key FROM {self._wanted.changes} c WHERE {self._is_of(group)} GROUP BY digest"
         )
-        digest_rows(self._con, self._wanted.table, group.request, keys=keys, into=into)
+        digest_rows(self._con, self._wanted.table.loaded, group.request, keys=keys, into=into)
         return into
 
     def _is_of(self, group: SendGroup) -> str:
@@ -135,11 +135,6 @@ class Manifest:
                    any_value(d.inputs) AS inputs, any_value(d.input_tokens) AS tokens
             FROM {self._wanted.changes} c {how} JOIN {digested} d USING (key)
             WHERE {self._is_of(group)} GROUP BY c.digest"""
-
-    def count(self, group: SendGroup) -> int:
-        """How many lines a group has."""
-        first, last = self._bounds(group)
-        return last - first + 1
 
     def _bounds(self, group: SendGroup) -> tuple[int, int]:
         row = self._con.execute(

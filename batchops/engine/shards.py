@@ -67,9 +67,7 @@ def write_shards(
     manifest = Manifest(gathered, wanted, now, profile)
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(
-                line_writer(gathered.con, wanted.table, group.request, tail=TAIL, rows=manifest.count(group))
-            )
+            stack.enter_context(line_writer(gathered.con, wanted.table.loaded, group.request, tail=TAIL))
             for group in manifest.groups
         ]
         for cut in manifest.cuts(limits):

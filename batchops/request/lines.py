@@ -19,7 +19,7 @@ from batchops.request.source import KEY, SourceTable
 from batchops.request.sql import FastPath, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.values import literal, quoted
-from batchops.request.workers import Rendering, rendering
+from batchops.request.workers import MOST_WORKERS, Rendering, rendering
 
 _FETCHED_ROWS = 2_000
 
@@ -41,13 +41,13 @@ class Piece:
 
 @contextmanager
 def line_writer(
-    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, tail: str, rows: int
+    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, tail: str
 ) -> Iterator[LineWriter]:
-    """Make the lines of about so many rows altogether."""
+    """Make lines of a job's rows; its workers, if it needs any, end with the block."""
     path = compile_sql(request, table)
     columns = fetched_columns(table, request)
-    left = 0 if isinstance(path, FastPath) else rows
-    with rendering(request, list(columns), left) as each:
+    # Where SQL makes most lines, it would cost more to pass them around than to render the rest here.
+    with rendering(request, list(columns), most_workers=1 if isinstance(path, FastPath) else MOST_WORKERS) as each:
         yield LineWriter(con, table, columns, path if isinstance(path, FastPath) else None, each, tail)
 
 

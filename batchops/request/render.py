@@ -23,6 +23,10 @@ from batchops.request.workers import rendering
 FINGERPRINT_VERSION: Final = 1
 SIMULATED: Final = 0x80
 """Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
+DIGEST_COLUMNS: Final = (
+    "key VARCHAR, row BIGINT, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER,"
+    " body_hash UBIGINT"
+)
 _INSERT_ROWS: Final = 5_000
 
 
@@ -36,23 +40,33 @@ class Rendered:
 
 
 def fingerprint(
-    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, is_simulated: bool = False
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    *,
+    into: str,
+    is_simulated: bool = False,
 ) -> None:
-    """Create `desired_{job_no}(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
+    """Create `into(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
 
     Equal fingerprints mean equal render ids and equal used columns, types included, and answers that are all simulated
     or all real. The top byte is the version, and SIMULATED.
     """
+    hashed = fingerprint_sql(table, request, is_simulated=is_simulated)
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"CREATE OR REPLACE TABLE {into} AS SELECT {KEY} AS key, {hashed} AS fingerprint FROM {table.name}"
+        )
+
+
+def fingerprint_sql(table: SourceTable, request: CompiledRequest, *, is_simulated: bool) -> str:
+    """The fingerprint of a row as an expression over the columns of the source, for a connection in UTC."""
     used = [(name, kind) for name, kind in table.columns.items() if name in request.columns]
     constant = "".join(f"{len(part)}:{part}" for part in _constants(request, used))
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
     version = (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
-    with utc_cursor(con) as cursor:
-        cursor.execute(
-            f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
-            f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT) AS fingerprint FROM {table.name}"
-        )
+    return f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT)"
 
 
 def utc_cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -98,12 +112,14 @@ class Explanation:
 def explain(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> Explanation:
     """Which path the rows of a source take, and why."""
     path = compile_sql(request, table)
-    if not isinstance(path, FastPath):
-        return Explanation(table.rows, 0, path)
+    by_sql, relation = (
+        (f"NOT {path.is_guarded}", path.relation()) if isinstance(path, FastPath) else ("false", table.name)
+    )
     with utc_cursor(con) as cursor:
-        found = cursor.execute(f"SELECT count(*) FILTER (NOT {path.is_guarded}) FROM {path.relation()}").fetchone()
+        found = cursor.execute(f"SELECT count(*), count(*) FILTER ({by_sql}) FROM {relation}").fetchone()
     assert found is not None
-    return Explanation(table.rows, found[0], ())
+    rows, rendered = found
+    return Explanation(rows, rendered, () if isinstance(path, FastPath) else path)
 
 
 def render_rows(
@@ -181,17 +197,13 @@ def digest_rows(
     keys: str | None,
     into: str,
 ) -> None:
-    """Create the relation `into`, for all rows or those whose key is in the relation `keys(key)`.
+    """Create `into` with DIGEST_COLUMNS, for all rows or those whose key is in the relation `keys(key)`.
 
-    Its columns: key VARCHAR; row BIGINT, the row's position in its source; digest UUID; body_bytes UINTEGER;
-    input_tokens UINTEGER, an estimate, see `tokens`; inputs UINTEGER, embedding inputs, else 1; body_hash UBIGINT,
-    DuckDB's own hash of a body that SQL made, good for this process alone, NULL where Jinja2 made it. BatchopsError
-    with the failed rows, grouped, where there are any.
+    `row` is the row's position in a source that is loaded, else NULL. `input_tokens` is an estimate, see `tokens`;
+    `inputs` counts embedding inputs, else 1. `body_hash` is DuckDB's own hash of a body that SQL made, good for this
+    process alone; NULL where Jinja2 made it. BatchopsError with the failed rows, grouped, where there are any.
     """
-    con.execute(
-        f"CREATE OR REPLACE TABLE {into} (key VARCHAR, row BIGINT, digest UUID, body_bytes UINTEGER,"
-        " input_tokens UINTEGER, inputs UINTEGER, body_hash UBIGINT)"
-    )
+    con.execute(f"CREATE OR REPLACE TABLE {into} ({DIGEST_COLUMNS})")
     path = compile_sql(request, table)
     if not isinstance(path, FastPath) or not _digest_by_sql(con, request, path, keys, into):
         _digest_by_jinja(con, table, request, keys, into)
@@ -230,19 +242,13 @@ def _digest_by_jinja(
 ) -> None:
     failures = Failures(request.job)
     columns = fetched_columns(table, request)
-    fetched = _fetched(con, table, [KEY, f"{table.name}.rowid", *columns.values()], keys, _INSERT_ROWS)
-    with rendering(request, list(columns), _count(con, keys or table.name)) as each:
+    fetched = _fetched(con, table, [KEY, table.position, *columns.values()], keys, _INSERT_ROWS)
+    with rendering(request, list(columns)) as each:
         for made in each("digests", ((rows,) for rows in fetched)):
             for key, problem in made.failed:
                 failures.add(key, problem)
             _insert(con, into, made, request.inputs)
     failures.raise_any()
-
-
-def _count(con: duckdb.DuckDBPyConnection, relation: str) -> int:
-    row = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def _insert(con: duckdb.DuckDBPyConnection, into: str, made: Digests, inputs: int) -> None:
@@ -272,8 +278,8 @@ def _fetched(
     con: duckdb.DuckDBPyConnection, table: SourceTable, chosen: list[str], keys: str | None, batch_rows: int
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Rows of the source, batch by batch. On a cursor of its own: an open result owns its connection."""
-    wanted = "" if keys is None else f" SEMI JOIN {keys} AS wanted ON {table.name}.{KEY} = wanted.key"
+    rows_of = f"{table.name} AS s" if keys is None else table.chosen(keys)
     with utc_cursor(con) as cursor:
-        cursor.execute(f"SELECT {', '.join(chosen)} FROM {table.name}{wanted}")
+        cursor.execute(f"SELECT {', '.join(chosen)} FROM {rows_of}")
         while rows := cursor.fetchmany(batch_rows):
             yield rows

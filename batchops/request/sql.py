@@ -32,7 +32,7 @@ class FastPath:
     stages: Stages
     fetched: str
     """What the stages begin with: the columns in their fetched form."""
-    source: str
+    source: SourceTable
     body: str
     """The canonical text; NULL under the guard."""
     digest: str
@@ -45,8 +45,8 @@ class FastPath:
 
     def relation(self, keys: str | None = None) -> str:
         """The subquery with all of it, `__key` and `__row`, for all rows or those whose key is in `keys(key)`."""
-        chosen = "" if keys is None else f" SEMI JOIN {keys} AS wanted ON s.{KEY} = wanted.key"
-        return self.over(f"(SELECT s.*, s.rowid AS {ROW} FROM {self.source} AS s{chosen})", ROW)
+        rows = f"{self.source.name} AS s" if keys is None else self.source.chosen(keys)
+        return self.over(f"(SELECT s.*, {self.source.position} AS {ROW} FROM {rows})", ROW)
 
     def over(self, rows: str, *carried: str) -> str:
         """The subquery for a relation of rows of the source, with those of its other columns that are `carried`."""
@@ -120,7 +120,7 @@ def _assembled(
     return FastPath(
         stages=stages,
         fetched=fetched,
-        source=table.name,
+        source=table,
         body=body,
         digest=f"CASE WHEN {guarded} THEN NULL ELSE {digest_sql(request.url, request.model, body)} END",
         input_tokens=_tokens(request, texts),

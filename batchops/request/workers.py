@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import cycle
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import chain, cycle
 from typing import IO, Any, Final, TypeAlias
 
 from batchops.diagnostics import BatchopsError, error
@@ -35,27 +36,38 @@ Rendering: TypeAlias = Callable[[str, Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 @contextmanager
-def rendering(request: CompiledRequest, columns: Sequence[str], rows: int) -> Iterator[Rendering]:
-    """Render batches of so many rows altogether, here or in workers, which end with the block."""
-    count = min(_cores(), MOST_WORKERS)
-    if rows < MANY_ROWS or count == 1:
-        yield _Here(request, columns)
-        return
-    with _Workers(request.job, columns, count) as workers:
-        yield workers
+def rendering(
+    request: CompiledRequest, columns: Sequence[str], *, most_workers: int = MOST_WORKERS
+) -> Iterator[Rendering]:
+    """Render batches, each a list of rows and what else the method takes: here, and in workers once they are many."""
+    with ExitStack() as stack:
+        yield _Spreading(request, columns, min(_cores(), most_workers), stack)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Here:
-    def __init__(self, request: CompiledRequest, columns: Sequence[str]) -> None:
+class _Spreading:
+    """Renders the first MANY_ROWS rows here: nobody knows beforehand how many a query gives."""
+
+    def __init__(self, request: CompiledRequest, columns: Sequence[str], count: int, stack: ExitStack) -> None:
         self._general = General(request, columns)
+        self._make = partial(_Workers, request.job, columns, count) if count > 1 else None
+        self._stack = stack
+        self._workers: _Workers | None = None
+        self._rows = 0
 
     def __call__(self, method: str, batches: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        made = getattr(self._general, method)
-        return (made(*batch) for batch in batches)
+        made, coming = getattr(self._general, method), iter(batches)
+        for batch in coming:
+            if self._make is not None and self._rows >= MANY_ROWS:
+                if self._workers is None:
+                    self._workers = self._stack.enter_context(self._make())
+                yield from self._workers(method, chain([batch], coming))
+                return
+            self._rows += len(batch[0])
+            yield made(*batch)
 
 
 class _Workers:

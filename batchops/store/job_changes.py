@@ -15,7 +15,10 @@ from batchops.store.changes import RequestState, to_json
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows."""
+    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows.
+
+    Settled rows may be left out of them: `desired` names a relation (key) of all rows, if that is not `changes`.
+    """
 
     environment: str
     address: str
@@ -29,6 +32,7 @@ class JobRecord:
     changes: str | None = None
     positions: str | None = None
     """A work relation (key, row) with the position of rows in their source: new requests are stored in that order."""
+    desired: str | None = None
     is_limited: bool = False
     """Only some of the source's rows were looked at: nothing can be said of the others."""
 
@@ -48,7 +52,7 @@ class RecordPlan:
             if job.changes is not None:
                 _record_rows(con, job_id, job.changes, job.positions)
                 if not job.is_limited:
-                    _mark_removed(con, job_id, job.changes, now)
+                    _mark_removed(con, job_id, job.desired or job.changes, now)
         return {
             "plan_id": self.plan_id,
             "environment": self.jobs[0].environment if self.jobs else None,
@@ -102,16 +106,16 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, posi
     )
 
 
-def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, now: datetime) -> None:
+def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, desired: str, now: datetime) -> None:
     """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
     con.execute(
         f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
-        f" (SELECT key FROM {changes})",
+        f" (SELECT key FROM {desired})",
         [now, job_id],
     )
     con.execute(
         f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
-        f" (SELECT key FROM {changes})",
+        f" (SELECT key FROM {desired})",
         [job_id],
     )
 

@@ -149,7 +149,7 @@ def send() -> None:
         project._providers["openai"] = cast("Provider", Swallowing(project.profile("openai")))
         jobs = project.jobs()
         with project.leased() as store:
-            gathered = gather(project, jobs, is_whole_project=True)
+            gathered = gather(project, jobs, is_whole_project=True, keeps_rows=True)
             plan = assemble(gathered, [], samples=1)
             began = _Began()
             run = Run(project, store, lambda _: None, StopFlag())

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -58,7 +59,8 @@ class Bench:
         """Each shard with the lines of its file, checked against what the shard says of itself."""
         diff = DiffJob(0, {}, False, None, False, False, None)
         wanted = WantedJob(0, self.job, self.request, self.table, diff)
-        gathered = Gathered(cast(Any, None), self.con, self.folder, (wanted,), False, {})
+        work = SimpleNamespace(con=self.con, folder=self.folder)
+        gathered = Gathered(cast(Any, None), cast(Any, work), (wanted,), None, keeps_rows=True)
         for shard in write_shards(gathered, wanted, limits, NOW, Profile()):
             written = shard.path.read_bytes()
             lines = written.splitlines(keepends=True)

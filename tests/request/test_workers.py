@@ -58,7 +58,7 @@ def test_rows_that_fail_in_a_worker_are_told_as_ever(con: duckdb.DuckDBPyConnect
 def test_batches_come_back_in_order() -> None:
     request = compile_request(make_job(TEMPLATE))
     batches = [([(str(n), n, "a b", 1)],) for n in range(20)]
-    with rendering(request, ["t", "d"], 1) as each:
+    with rendering(request, ["t", "d"]) as each:
         assert [made.keys for made in each("digests", batches)] == [[str(n)] for n in range(20)]
 
 
@@ -73,14 +73,15 @@ def test_worker_that_dies_ends_the_command_with_a_clear_error() -> None:
         while True:
             yield ([("2", 2, "a", 1)],)
 
-    with rendering(request, ["t", "d"], 1) as each, pytest.raises(BatchopsError, match="A worker died"):
+    with rendering(request, ["t", "d"]) as each, pytest.raises(BatchopsError, match="A worker died"):
         list(each("digests", batches()))
 
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.skipif(os.name != "posix", reason="process groups")
 def test_ctrl_c_does_not_reach_the_workers() -> None:
-    with rendering(compile_request(make_job(TEMPLATE)), ["t", "d"], 1):
+    with rendering(compile_request(make_job(TEMPLATE)), ["t", "d"]) as each:
+        list(each("digests", [([("1", 1, "a", 1)],)]))
         groups = {os.getpgid(child.pid) for child in psutil.Process().children()}
     assert len(groups) == 2
     assert os.getpgid(0) not in groups
@@ -108,8 +109,8 @@ if __name__ == "__main__":
     from batchops.request import workers
     from batchops.request.template import compile_request
     workers.MANY_ROWS, workers._cores = 0, lambda: 2
-    with workers.rendering(compile_request(make_job("{{{{ t }}}}")), ["t"], 1) as each:
+    with workers.rendering(compile_request(make_job("{{{{ t }}}}")), ["t"]) as each:
         list(each("digests", [([(str(n), n, "a")],) for n in range(4)]))
-        print(*(process.pid for process in each.processes), flush=True)
+        print(*(process.pid for process in each._workers.processes), flush=True)
         sys.stdin.read() or time.sleep(600)
 """
