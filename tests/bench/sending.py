@@ -12,25 +12,40 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import duckdb
 from bench import TEXT, batchops, measure
+from floors import BY_JINJA, BY_SQL, FLOORS, Began, bare_jinja, busy_seconds, copy_by_engine, script
 
-if TYPE_CHECKING:
-    from batchops.providers.provider import Provider
+from batchops.engine.converge import Convergence
+from batchops.engine.gather import Gathered, gather
+from batchops.engine.planning import assemble
+from batchops.engine.project import open_project
+from batchops.engine.run import Run
+from batchops.engine.scope import Scope
+from batchops.plan.events import StopFlag
+from batchops.plan.model import Plan
+from batchops.providers.normalise import batch_from
+from batchops.providers.provider import Provider, RemoteFile
+from batchops.request.render import digest_rows
+from batchops.request.source import load_source, open_work
+from batchops.request.template import compile_request
+from batchops.settings import load_settings
 
 REPEATS = 3
+HERE = Path(__file__).parent
 SETTINGS = """\
 project = "bench"
 [providers.openai]
@@ -48,129 +63,48 @@ template:
   - {{role: user, content: "{template}"}}
 params: {{max_completion_tokens: 100}}
 """
-BY_SQL = "{{ text }}"
-BY_JINJA = "{{ text }}{% for i in [1] %}{% endfor %}"
-"""Renders the same; loops are left to Jinja2."""
-
-BODY = """concat('{"model":"gpt-5-mini","messages":[{"role":"system","content":"You label texts."},
-{"role":"user","content":', to_json(text), '}],"max_completion_tokens":100}')""".replace("\n", "")
-LINE = f"""concat('{{"custom_id":"', md5(id::VARCHAR), '-0-1","method":"POST","url":"/v1/chat/completions","body":',
-{BODY}, '}}')"""
-
-
-# --- the floors, each run in a process of its own
-
-
-def copy_by_engine() -> None:
-    """DuckDB writes the request lines by itself."""
-    con = duckdb.connect(config={"threads": 2, "memory_limit": "1GB", "preserve_insertion_order": False})
-    con.execute(
-        f"COPY (SELECT {LINE} FROM read_parquet('data/rows.parquet')) TO 'lines.jsonl'"
-        " (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')"
-    )
-
-
-def script() -> None:
-    """The loop that people write first."""
-    rows = duckdb.execute("SELECT id, text FROM read_parquet('data/rows.parquet')").fetchall()
-    with Path("lines.jsonl").open("w", encoding="utf-8") as file:
-        for key, text in rows:
-            line = {
-                "custom_id": str(key),
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {
-                    "model": "gpt-5-mini",
-                    "messages": [
-                        {"role": "system", "content": "You label texts."},
-                        {"role": "user", "content": text},
-                    ],
-                    "max_completion_tokens": 100,
-                },
-            }
-            file.write(json.dumps(line) + "\n")
-
-
-def bare_jinja() -> None:
-    """Jinja2 and orjson over the same rows and nothing else."""
-    import jinja2
-    import orjson
-
-    template = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(BY_JINJA)
-    con = duckdb.connect(config={"threads": 2, "memory_limit": "1GB"})
-    con.execute("CREATE TABLE source AS SELECT id, text FROM read_parquet('data/rows.parquet')")
-    began = _Began()
-    result = con.execute("SELECT id, text FROM source")
-    size = 0
-    while rows := result.fetchmany(10_000):
-        for key, text in rows:
-            body = {
-                "model": "gpt-5-mini",
-                "messages": [
-                    {"role": "system", "content": "You label texts."},
-                    {"role": "user", "content": template.render(id=key, text=text)},
-                ],
-                "max_completion_tokens": 100,
-            }
-            size += len(orjson.dumps(body))
-    began.tell()
-
 
 # --- what is measured
 
 
-class _Began:
-    """Starts the clocks; `tell` prints seconds of the wall clock and of the processor since then, children included."""
-
-    def __init__(self) -> None:
-        self._wall, self._busy = time.perf_counter(), _busy_seconds()
-
-    def tell(self) -> None:
-        print(json.dumps([time.perf_counter() - self._wall, _busy_seconds() - self._busy]))
-
-
-def _busy_seconds() -> float:
-    each = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in each)
-
-
-def send() -> None:
-    """All that `apply` does from the approval of its plan on, with a provider that swallows what it is given."""
-    from batchops.engine.converge import Convergence
-    from batchops.engine.gather import gather
-    from batchops.engine.planning import assemble
-    from batchops.engine.project import open_project
-    from batchops.engine.run import Run
-    from batchops.engine.scope import Scope
-    from batchops.plan.events import StopFlag
-    from batchops.settings import load_settings
-
+@contextmanager
+def approved() -> Iterator[tuple[Convergence, Gathered, Plan]]:
+    """An apply at the moment of its approval, with a provider that swallows what it is given."""
     with open_project(Path.cwd(), load_settings(Path.cwd(), environ=os.environ)) as project:
-        project._providers["openai"] = cast("Provider", Swallowing(project.profile("openai")))
+        project._providers["openai"] = cast(Provider, Swallowing(project.profile("openai")))
         jobs = project.jobs()
         with project.leased() as store:
             gathered = gather(project, jobs, is_whole_project=True, keeps_rows=True)
             plan = assemble(gathered, [], samples=1)
-            began = _Began()
-            run = Run(project, store, lambda _: None, StopFlag())
-            Convergence(run, jobs, Scope()).converge(gathered, plan, wait=False, timeout=None)
-            began.tell()
+            yield Convergence(Run(project, store, lambda _: None, StopFlag()), jobs, Scope()), gathered, plan
             gathered.close()
+
+
+def write() -> None:
+    """Shards written, their intents, file ids and batches recorded."""
+    with approved() as (convergence, gathered, plan):
+        convergence.record(gathered, plan)
+        began = Began()
+        convergence.submit(gathered)
+        began.tell()
+
+
+def send() -> None:
+    """All that `apply` does from the approval of its plan on."""
+    with approved() as (convergence, gathered, plan):
+        began = Began()
+        convergence.converge(gathered, plan, wait=False, timeout=None)
+        began.tell()
 
 
 def digest() -> None:
     """Render and digest every row, as a first plan does."""
-    from batchops.engine.project import open_project
-    from batchops.request.render import digest_rows
-    from batchops.request.source import load_source, open_work
-    from batchops.request.template import compile_request
-    from batchops.settings import load_settings
 
     with open_project(Path.cwd(), load_settings(Path.cwd(), environ=os.environ)) as project:
         (job,) = project.jobs()
         con = open_work(Path("work.duckdb"), Path.cwd())
         request, table = compile_request(job), load_source(con, 0, job)
-        began = _Began()
+        began = Began()
         digest_rows(con, table, request, keys=None, into="digests_0")
         began.tell()
         con.close()
@@ -194,12 +128,10 @@ class Swallowing:
             return self._count
 
     def upload(self, path: Path, filename: str, *, model: str | None = None) -> Any:
-        from batchops.providers.provider import RemoteFile
 
         return RemoteFile(f"file-{self._next()}", filename, path.stat().st_size, int(time.time()))
 
     def create(self, *, input_file_id: str, **_: Any) -> Any:
-        from batchops.providers.normalise import batch_from
 
         return batch_from(_batch(self._next(), input_file_id))
 
@@ -280,16 +212,17 @@ def in_process(what: Callable[[], None], folder: Path, *, before: Callable[[], o
     runs = []
     for _ in range(REPEATS):
         before()
-        runs.append(_once([sys.executable, __file__, what.__name__], folder))
+        program = "floors.py" if what.__name__ in FLOORS else "sending.py"
+        runs.append(_once([sys.executable, str(HERE / program), what.__name__], folder))
     return _median(runs)
 
 
 def _once(command: Sequence[str], folder: Path) -> Line:
     said = folder / "said"
-    before = _busy_seconds()
+    before = busy_seconds()
     measured = measure(["/bin/sh", "-c", 'exec "$0" "$@" > said', *command], folder)
-    told = json.loads(said.read_text() or "null") if command[1] == __file__ else None
-    seconds, busy = told or (measured.seconds, _busy_seconds() - before)
+    told = json.loads(said.read_text() or "null") if command[1] != "-m" else None
+    seconds, busy = told or (measured.seconds, busy_seconds() - before)
     return Line(seconds, busy, measured.peak_mb)
 
 
@@ -329,6 +262,7 @@ def sending(folder: Path, rows: int, port: int) -> None:
     show(f"DuckDB COPY of the lines, {rows:,} rows (floor)", floor, floor)
     show("a script's loop of json.dumps", in_process(script, folder), floor)
     again = lambda: forget(folder)  # noqa: E731
+    show("shards written and intents recorded", in_process(write, folder, before=again), floor)
     show("apply from its approval on, uploads free", in_process(send, folder, before=again), floor)
     runs = []
     for _ in range(REPEATS):
@@ -340,14 +274,15 @@ def sending(folder: Path, rows: int, port: int) -> None:
     floor = in_process(bare_jinja, folder)
     show(f"bare loop of Jinja2 and orjson, {rows:,} rows (floor)", floor, floor)
     show("digest every row, as a plan does", in_process(digest, folder), floor)
-    show("apply from its approval on, uploads free", in_process(send, folder, before=again), floor)
+    show("shards written and intents recorded", in_process(write, folder, before=again), floor)
 
 
 def main(sizes: Sequence[int]) -> None:
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, DuckDB {duckdb.__version__}, medians of {REPEATS}")
-    import subprocess
 
-    with subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True) as service:
+    with subprocess.Popen(
+        [sys.executable, str(HERE / "sending.py"), "serve"], stdout=subprocess.PIPE, text=True
+    ) as service:
         assert service.stdout is not None
         port = int(service.stdout.readline())
         os.environ["OPENAI_API_KEY"] = "bench"
@@ -359,7 +294,7 @@ def main(sizes: Sequence[int]) -> None:
             service.terminate()
 
 
-PARTS = {part.__name__: part for part in (copy_by_engine, script, bare_jinja, send, digest, serve)}
+PARTS = {part.__name__: part for part in (write, send, digest, serve)}
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in PARTS:
