@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import duckdb
-from bench import TEXT, batchops, measure
 from floors import BY_JINJA, BY_SQL, FLOORS, Began, bare_jinja, busy_seconds, copy_by_engine, script
+from measuring import measure
+from planning import TEXT
 
 from batchops.engine.converge import Convergence
 from batchops.engine.gather import Gathered, gather
@@ -267,7 +268,7 @@ def sending(folder: Path, rows: int, port: int) -> None:
     runs = []
     for _ in range(REPEATS):
         forget(folder)
-        runs.append(_once(batchops("apply", "--auto-approve"), folder))
+        runs.append(_once([sys.executable, "-m", "batchops", "apply", "--auto-approve"], folder))
     show("batchops apply, the whole process, uploads in", _median(runs), floor)
     forget(folder)
     make_project(folder, rows, port, BY_JINJA)
