@@ -129,7 +129,7 @@ class Manifest:
         around = row[0] + len(TAIL)
         how = "" if group.amendment else "LEFT"  # of rows that ask the same, one was digested
         return f"""
-            SELECT {group.number} AS group_no, min(d.row) AS row, c.digest, {group.round}::UTINYINT AS round,
+            SELECT {group.number} AS group_no, min(d.row) AS row, c.digest, {group.round}::USMALLINT AS round,
                    {group.attempt}::UTINYINT AS attempt, any_value(d.digest) AS body_digest,
                    any_value(d.body_hash) AS body_hash, any_value(d.body_bytes) + {around} AS bytes,
                    any_value(d.inputs) AS inputs, any_value(d.input_tokens) AS tokens

@@ -193,7 +193,7 @@ class Adopt:
             ],
         )
         con.execute(
-            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
             " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
             [
                 self.submission_id,
