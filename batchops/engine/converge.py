@@ -197,13 +197,13 @@ class Convergence:
         deadline = _deadline(timeout)
         self._refuse_orphans(gathered)
         self.record(gathered, plan)
-        gathered.classify()
         if not self.submit(gathered) and not self.run.is_stopping and not self._is_over():
             gathered.refresh_recorded()  # a refusal may have held the job
             gathered.classify()  # once more where a create was lost and its batch is proven absent
             self.submit(gathered, spared=self._troubled())
         interval = self._first_interval()
-        gathered.classify()
+        if wait:
+            gathered.classify()
         while wait and not self.run.is_stopping and not self._is_over():
             pause = self._pause_before_next(gathered, interval)
             if pause is None or not self._pause(pause, deadline):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from batchops.diagnostics import Diagnostic
 from batchops.engine.project import Project
@@ -29,6 +30,10 @@ class Run:
     @property
     def now(self) -> datetime:
         return self.project.clock()
+
+    @cached_property
+    def lineage(self) -> str:
+        return self.store.identity().lineage or ""
 
     @property
     def is_stopping(self) -> bool:

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.admission import canary_limits, is_admitted
@@ -61,6 +62,7 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     provider = run.project.provider(wanted.job.provider)
     parallel = run.project.settings.submit.parallel_uploads
     slots = threading.Semaphore(parallel)
+    numbers = count(_next_number(run))  # under the lease nobody else makes submissions
     futures: list[Future[None]] = []
     with ThreadPoolExecutor(max_workers=parallel) as pool:
         for shard in write_shards(gathered, wanted, first, run.now, provider.profile):
@@ -68,9 +70,10 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
             is_canary_out = first is not limits and bool(futures)
             if is_canary_out or done.is_cut_short or not _may_send(run, wanted, provider, shard, limits):
                 done.is_cut_short = True
+                shard.path.unlink()
                 slots.release()
                 break
-            intent = _intend(run, wanted, shard)
+            intent = _intend(run, gathered, wanted, shard, next(numbers))
             task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
             task.add_done_callback(lambda _: slots.release())
             futures.append(task)
@@ -83,12 +86,16 @@ def _may_send(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, lim
     return not run.is_stopping and is_admitted(run, wanted, provider, shard, limits)
 
 
-def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
-    reached("before_intent")
+def _next_number(run: Run) -> int:
     rows = run.project.reader.rows("SELECT coalesce(max(submission_id), 0) + 1 AS next FROM state.submissions")
+    return int(rows[0]["next"])
+
+
+def _intend(run: Run, gathered: Gathered, wanted: WantedJob, shard: Shard, number: int) -> Intend:
+    reached("before_intent")
     spec = wanted.job.spec
     intent = Intend(
-        submission_id=rows[0]["next"],
+        submission_id=number,
         token=shard.token,
         address=wanted.address,
         environment=run.project.environment,
@@ -99,18 +106,24 @@ def _intend(run: Run, wanted: WantedJob, shard: Shard) -> Intend:
         sha256=shard.sha256,
         shard_bytes=shard.shard_bytes,
         est_tokens=shard.est_tokens,
-        digests=shard.digests,
-        rounds=shard.rounds,
-        attempts=shard.attempts,
-        body_digests=shard.body_digests,
+        requests=shard.requests,
+        manifest=shard.manifest,
         expect={"schema": wanted.job.schema, "tools": spec.tools, "params": spec.params, "body": spec.body},
     )
-    run.store.commit(intent)
+    run.store.commit(intent, con=gathered.con)
     reached("after_intent")
     return intent
 
 
 def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, intent: Intend, done: Submitted) -> None:
+    """Send one shard, and let go of its file, whatever came of it: a shard is never sent a second time."""
+    try:
+        _send(run, provider, wanted, shard, intent, done)
+    finally:
+        shard.path.unlink()
+
+
+def _send(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, intent: Intend, done: Submitted) -> None:
     """Upload, create, record; a definite no gives the rows back, an unknown is settled at once."""
     if run.is_stopping:  # nothing was sent of it yet
         run.store.commit(Withdrawn(intent.submission_id, "abandoned", reason="stopped before it was sent"))
@@ -147,10 +160,9 @@ def _hand_over(run: Run, provider: Provider, wanted: WantedJob, shard: Shard, in
         run.store.commit(Created(intent.submission_id, batch.id, batch.raw, wanted.address))
         reached("after_created")
         _announce(run, wanted, intent, batch.id)
-    shard.path.unlink(missing_ok=True)
     with done.lock:
         done.batches += 1
-        done.requests += len(shard.digests)
+        done.requests += shard.requests
 
 
 def _upload(provider: Provider, shard: Shard, *, filename: str) -> RemoteFile:
@@ -168,14 +180,13 @@ def _upload(provider: Provider, shard: Shard, *, filename: str) -> RemoteFile:
 
 
 def _metadata(run: Run, wanted: WantedJob, shard: Shard) -> dict[str, str]:
-    identity = run.store.identity()
     return {
         **wanted.job.spec.batch.metadata,
         "batchops_submission": str(shard.token),
         "batchops_project": run.project.name,
         "batchops_env": run.project.environment,
         "batchops_job": wanted.address,
-        "batchops_lineage": identity.lineage or "",
+        "batchops_lineage": run.lineage,
     }
 
 
@@ -201,7 +212,7 @@ def _settle_unknown(
         model=intent.model,
         phase="creating",
         fence=intent.fence,
-        requests=len(intent.digests),
+        requests=intent.requests,
         est_tokens=intent.est_tokens,
         file_id=remote_file.id,
         file_created_at=created_at,
@@ -230,7 +241,7 @@ def _announce(run: Run, wanted: WantedJob, intent: Intend, batch_id: str) -> Non
         BatchCreated(
             address=wanted.address,
             batch_id=batch_id,
-            rows=len(intent.digests),
+            rows=intent.requests,
             provider=intent.provider,
             is_simulated=wanted.diff.is_simulated,
         )

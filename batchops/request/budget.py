@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
 from batchops.request.values import is_null
@@ -24,6 +25,8 @@ MAX_ELEMENTS: Final = 100_000
 _ELEMENT: Final = 64
 MAX_BITS: Final = 8_192
 MAX_SECONDS: Final = 10.0
+_PARTS: Final = 64
+"""Parts of a text that are paid together: each is in memory already, and making it was paid for itself."""
 
 
 class TemplateTooLarge(Exception):
@@ -73,14 +76,14 @@ class Budget:
             yield value
 
     def joined(self, parts: Iterable[str]) -> str:
-        """The parts as one text, paid as they come."""
-        kept = []
-        length = 0
-        for part in parts:
-            self.spend(len(part))
-            length += len(part)
+        """The parts as one text, paid as they come, a few at a time."""
+        coming, kept, length = iter(parts), list[str](), 0
+        while some := list(islice(coming, _PARTS)):
+            size = sum(map(len, some))
+            self.spend(size + STEP * (len(some) - 1))
+            length += size
             limit(length)
-            kept.append(part)
+            kept += some
         return "".join(kept)
 
 
@@ -104,6 +107,10 @@ def size_of(value: Any) -> int:
         return size
     if is_null(value) or not isinstance(value, (list, tuple, Mapping)):
         return 8
+    if isinstance(value, list) and all(type(part) is str for part in value):  # what `split` makes
+        size = sum(map(len, value)) + len(value) * _ELEMENT
+        limit(size)
+        return size
     size = 0
     stack: list[Any] = [value]
     while stack:

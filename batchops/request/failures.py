@@ -35,7 +35,7 @@ class Failures:
         group.count += 1
         if len(group.keys) < _EXAMPLES:
             group.keys.append(key)
-        if problem.code == "template_too_large":
+        if problem.is_costly:
             self.raise_any()
 
     def raise_any(self) -> None:

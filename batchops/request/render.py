@@ -12,17 +12,22 @@ import duckdb
 
 from batchops.request.digest import hasher
 from batchops.request.failures import Failures
-from batchops.request.source import KEY, SourceTable
+from batchops.request.general import Digests
+from batchops.request.source import KEY, ROW, SourceTable
 from batchops.request.sql import FastPath, Unfitness, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.text import RowFailed
 from batchops.request.values import column_sql, literal, quoted, type_tree
+from batchops.request.workers import rendering
 
 FINGERPRINT_VERSION: Final = 1
 SIMULATED: Final = 0x80
 """Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
-DIGEST_COLUMNS: Final = "key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER"
-_INSERT_ROWS: Final = 10_000
+DIGEST_COLUMNS: Final = (
+    "key VARCHAR, row BIGINT, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER,"
+    " body_hash UBIGINT"
+)
+_INSERT_ROWS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +197,11 @@ def digest_rows(
     keys: str | None,
     into: str,
 ) -> None:
-    """Create `into` with DIGEST_COLUMNS.
+    """Create `into` with DIGEST_COLUMNS, for all rows or those whose key is in the relation `keys(key)`.
 
-    For all rows, or those whose key is in the relation `keys(key)`. `input_tokens` is an estimate, see `tokens`;
-    `inputs` counts embedding inputs, else 1. BatchopsError with the failed rows, grouped, where there are any.
+    `row` is the row's position in a source that is loaded, else NULL. `input_tokens` is an estimate, see `tokens`;
+    `inputs` counts embedding inputs, else 1. `body_hash` is DuckDB's own hash of a body that SQL made, good for this
+    process alone; NULL where Jinja2 made it. BatchopsError with the failed rows, grouped, where there are any.
     """
     con.execute(f"CREATE OR REPLACE TABLE {into} ({DIGEST_COLUMNS})")
     path = compile_sql(request, table)
@@ -212,7 +218,8 @@ def _digest_by_sql(
     con: duckdb.DuckDBPyConnection, request: CompiledRequest, path: FastPath, keys: str | None, into: str
 ) -> bool:
     """Digest every row in the engine, with no digest for rows under the guard; False where the engine refuses."""
-    made = f"{KEY}, {path.digest}, strlen({path.body}), {path.input_tokens}, {request.inputs}"
+    sizes = f"strlen({path.body}), {path.input_tokens}, {request.inputs}"
+    made = f"{KEY}, {ROW}, {path.digest}, {sizes}, hash({path.body})"
     with utc_cursor(con) as cursor:
         try:
             cursor.execute(f"INSERT INTO {into} SELECT {made} FROM {path.relation(keys)}")
@@ -234,43 +241,45 @@ def _digest_by_jinja(
     con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, keys: str | None, into: str
 ) -> None:
     failures = Failures(request.job)
-    for rows in fetched_rows(con, table, request, keys, _INSERT_ROWS):
-        _insert(con, into, list(_digested(rows, request, failures)), request.inputs)
+    columns = fetched_columns(table, request)
+    fetched = _fetched(con, table, [KEY, table.position, *columns.values()], keys, _INSERT_ROWS)
+    with rendering(request, list(columns)) as each:
+        for made in each("digests", ((rows,) for rows in fetched)):
+            for key, problem in made.failed:
+                failures.add(key, problem)
+            _insert(con, into, made, request.inputs)
     failures.raise_any()
 
 
-def _digested(
-    rows: list[tuple[str, dict[str, Any]]], request: CompiledRequest, failures: Failures
-) -> Iterator[tuple[str, str, int, int]]:
-    digest_of = hasher(request.url, request.model)
-    for key, row in rows:
-        try:
-            texts = request.rendered(row)
-            body = request.assembled(texts)
-        except RowFailed as problem:
-            failures.add(key, problem)
-        else:
-            yield key, digest_of(body), len(body), request.input_tokens(texts)
-
-
-def _insert(con: duckdb.DuckDBPyConnection, into: str, rows: list[tuple[str, str, int, int]], inputs: int) -> None:
-    if rows:
-        keys, digests, sizes, tokens = map(list, zip(*rows, strict=True))
+def _insert(con: duckdb.DuckDBPyConnection, into: str, made: Digests, inputs: int) -> None:
+    if made.keys:
         con.execute(
-            f"INSERT INTO {into} SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[])::UUID, unnest(?::UINTEGER[]), "
-            f"unnest(?::UINTEGER[]), {inputs}",
-            [keys, digests, sizes, tokens],
+            f"INSERT INTO {into} SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[])::UUID,"
+            f" unnest(?::UINTEGER[]), unnest(?::UINTEGER[]), {inputs}, NULL",
+            [made.keys, made.rows, made.digests, made.body_bytes, made.input_tokens],
         )
+
+
+def fetched_columns(table: SourceTable, request: CompiledRequest) -> dict[str, str]:
+    """The used columns and the SQL that fetches each as templates want it."""
+    return {name: column_sql(name, kind) for name, kind in table.columns.items() if name in request.columns}
 
 
 def fetched_rows(
     con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, keys: str | None, batch_rows: int
 ) -> Iterator[list[tuple[str, dict[str, Any]]]]:
-    """Keys and used columns, as templates want them. On a cursor of its own: an open result owns its connection."""
-    used = [name for name in table.columns if name in request.columns]
-    fetched = ", ".join([KEY, *(f"{column_sql(name, table.columns[name])} AS {quoted(name)}" for name in used)])
-    chosen = table.name if keys is None else table.chosen(keys)
+    """Keys and used columns, as templates want them."""
+    columns = fetched_columns(table, request)
+    for rows in _fetched(con, table, [KEY, *columns.values()], keys, batch_rows):
+        yield [(key, dict(zip(columns, values, strict=True))) for key, *values in rows]
+
+
+def _fetched(
+    con: duckdb.DuckDBPyConnection, table: SourceTable, chosen: list[str], keys: str | None, batch_rows: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of the source, batch by batch. On a cursor of its own: an open result owns its connection."""
+    rows_of = f"{table.name} AS s" if keys is None else table.chosen(keys)
     with utc_cursor(con) as cursor:
-        cursor.execute(f"SELECT {fetched} FROM {chosen}")
+        cursor.execute(f"SELECT {', '.join(chosen)} FROM {rows_of}")
         while rows := cursor.fetchmany(batch_rows):
-            yield [(key, dict(zip(used, values, strict=True))) for key, *values in rows]
+            yield rows

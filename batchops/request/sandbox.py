@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Final
 
 import orjson
@@ -159,6 +159,18 @@ _METHODS: Final[dict[type, frozenset[str]]] = {
 _PRINTED: Final = frozenset({str, int, float, bool})
 
 
+@cache
+def _methods_of(kind: type) -> frozenset[str] | None:
+    """The only attributes that values of a type have; None where Jinja2's own rules say."""
+    for known, methods in _METHODS.items():
+        if issubclass(kind, known):
+            return methods
+    return _NO_METHODS if issubclass(kind, (int, float, Decimal, bytes)) else None
+
+
+_NO_METHODS: Final[frozenset[str]] = frozenset()
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """One environment for each compiled request: `budget` belongs to the rendering in progress."""
 
@@ -206,10 +218,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Only the methods of _METHODS, and what loops and the like offer."""
-        for kind, methods in _METHODS.items():
-            if isinstance(obj, kind):
-                return attr in methods
-        return not isinstance(obj, (int, float, Decimal, bytes)) and super().is_safe_attribute(obj, attr, value)
+        methods = _methods_of(type(obj))  # type: ignore[arg-type]  # mypy takes object.__hash__ for the class's own
+        return attr in methods if methods is not None else super().is_safe_attribute(obj, attr, value)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """A call, measured before and paid after."""

@@ -21,6 +21,9 @@ from batchops.spec.job import Job
 KEY: Final = "__key"
 """The column that holds the text of a row's key."""
 
+ROW: Final = "__row"
+"""In queries, the position of a row in its source."""
+
 _EXAMPLES = 3
 _NAMED_BY_TEXT: Final = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "DATE", "UUID"}
@@ -57,6 +60,11 @@ class SourceTable:
         if len(self.key_types) == 1 and self.key_types[0] in _NAMED_BY_TEXT:
             condition = f"s.{quoted(self.key_columns[0])} = TRY_CAST(wanted.key AS {self.key_types[0]})"
         return f"{self.name} AS s SEMI JOIN {keys} AS wanted ON {condition}"
+
+    @property
+    def position(self) -> str:
+        """SQL for the position of the row `s`; only a table has any."""
+        return "s.rowid" if self.stream is None else "NULL::BIGINT"
 
     @property
     def loaded(self) -> SourceTable:

@@ -12,8 +12,9 @@ from typing import Final
 
 from batchops.request.digest import digest_sql
 from batchops.request.endpoints import Path
-from batchops.request.source import KEY, SourceTable
+from batchops.request.source import KEY, ROW, SourceTable
 from batchops.request.sqlscope import Place, Scope, Struct, place_at
+from batchops.request.sqlstages import Stages
 from batchops.request.sqltext import COMPILERS, rendered_text
 from batchops.request.sqltypes import COLUMN_SIZES, Unfit, Value
 from batchops.request.sqlvalues import canonical_escapes
@@ -21,18 +22,16 @@ from batchops.request.template import CompiledRequest
 from batchops.request.tokens import BYTES_PER_TOKEN
 from batchops.request.values import column_sql, literal, type_tree
 
-SOURCE: Final = "\0"
-"""Stands for the source in a query. No expression holds it: constants with a NUL are left to Jinja2."""
-
 _UNBOUNDED: Final = frozenset({"varchar", "blob", "bit", "bignum", "variant", "geometry"})
 
 
 @dataclass(frozen=True)
 class FastPath:
-    """One query over the source of a job. The expressions stand over `relation`."""
+    """One query over the source of a job. The expressions stand over `relation`, or over `over`."""
 
-    stages: str
-    """The relation, with SOURCE where the source stands."""
+    stages: Stages
+    fetched: str
+    """What the stages begin with: the columns in their fetched form."""
     source: SourceTable
     body: str
     """The canonical text; NULL under the guard."""
@@ -45,9 +44,13 @@ class FastPath:
     """Column → the name that its fetched form has in the relation."""
 
     def relation(self, keys: str | None = None) -> str:
-        """The subquery with everything above and `__key`, for all rows or those whose key is in `keys(key)`."""
-        rows = self.source.name if keys is None else f"(SELECT s.* FROM {self.source.chosen(keys)})"
-        return self.stages.replace(SOURCE, rows)
+        """The subquery with all of it, `__key` and `__row`, for all rows or those whose key is in `keys(key)`."""
+        rows = f"{self.source.name} AS s" if keys is None else self.source.chosen(keys)
+        return self.over(f"(SELECT s.*, {self.source.position} AS {ROW} FROM {rows})", ROW)
+
+    def over(self, rows: str, *carried: str) -> str:
+        """The subquery for a relation of rows of the source, with those of its other columns that are `carried`."""
+        return self.stages.around(f"(SELECT {', '.join((KEY, *carried))}{self.fetched} FROM {rows})")
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ def _assembled(
     body = stages.name(f"CASE WHEN {guarded} THEN NULL ELSE concat({', '.join(parts)}) END", stages.depth)
     fetched = "".join(f", {column_sql(name, table.columns[name])} AS {alias}" for name, alias in names.items())
     return FastPath(
-        stages=stages.around(f"(SELECT {KEY}{fetched} FROM {SOURCE})"),
+        stages=stages,
+        fetched=fetched,
         source=table,
         body=body,
         digest=f"CASE WHEN {guarded} THEN NULL ELSE {digest_sql(request.url, request.model, body)} END",

@@ -21,7 +21,7 @@ from batchops.request.sandbox import Environment
 from batchops.request.skeleton import chunks_of, filled, mapped, tagged, texts_in
 from batchops.request.text import RowFailed, Text, compile_text
 from batchops.request.tokens import count_inputs, leaf_bytes, prompt_leaves, tokens_of
-from batchops.request.values import seen
+from batchops.request.values import PLAIN, seen
 from batchops.spec.job import Job, Message
 
 __all__ = ["CompiledRequest", "RowFailed", "compile_request"]
@@ -120,13 +120,21 @@ class CompiledRequest:
         names = dict(environment.globals)
         for name in self.columns:
             if name in row:
-                names[name] = seen(row[name], environment.null, name)
+                value = row[name]
+                names[name] = value if type(value) in PLAIN else seen(value, environment.null, name)
         return [text.render(names) for text in self.texts]
 
     def assembled(self, rendered: list[str]) -> bytes:
         """The canonical text of the body with these texts in it."""
         given = iter(rendered)
-        return b"".join([part if type(part) is bytes else _json(part, next(given)) for part in self.chunks])
+        try:
+            return b"".join([part if type(part) is bytes else orjson.dumps(next(given)) for part in self.chunks])
+        except TypeError:
+            raise self._not_unicode(rendered) from None
+
+    def _not_unicode(self, rendered: list[str]) -> RowFailed:
+        slot = next(text.slot for text, made in zip(self.texts, rendered, strict=True) if not _is_unicode(made))
+        return RowFailed("template_render_failed", "its text is not Unicode (half of a surrogate pair)", slot, 1)
 
     def input_tokens(self, rendered: list[str]) -> int:
         """Estimated input tokens of the body with these texts in it; see `tokens.estimate_tokens`."""
@@ -138,13 +146,12 @@ class CompiledRequest:
         return compile_request(_amended(self.job, amendment))
 
 
-def _json(text: Text | bytes, rendered: str) -> bytes:
+def _is_unicode(text: str) -> bool:
     try:
-        return orjson.dumps(rendered)
+        orjson.dumps(text)
     except TypeError:
-        assert isinstance(text, Text)
-        reason = "its text is not Unicode (half of a surrogate pair)"
-        raise RowFailed("template_render_failed", reason, text.slot, 1) from None
+        return False
+    return True
 
 
 def _hash(*parts: Any) -> str:

@@ -29,6 +29,14 @@ class RowFailed(Exception):
         super().__init__(reason)
         self.code, self.reason, self.slot, self.line = code, reason, slot, line
 
+    def __reduce__(self) -> tuple[type[RowFailed], tuple[str, str, Slot, int]]:
+        return RowFailed, (self.code, self.reason, self.slot, self.line)  # from one process to another
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether more such rows would only burn time."""
+        return self.code == "template_too_large"
+
 
 @dataclass(frozen=True, eq=False)
 class Text:

@@ -37,7 +37,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 def leaf_bytes(leaf: Any) -> int:
     """Bytes that a leaf counts for; a token's number counts as one token."""
     if isinstance(leaf, str):
-        return len(leaf.encode())
+        return len(leaf) if leaf.isascii() else len(leaf.encode())
     return BYTES_PER_TOKEN if isinstance(leaf, int) else 0
 
 

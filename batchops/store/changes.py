@@ -67,7 +67,11 @@ def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> N
 
 @dataclass(frozen=True)
 class Intend:
-    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on."""
+    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on.
+
+    `manifest` names a relation of the caller's connection, one row for each request: line, digest, round, attempt,
+    body_digest.
+    """
 
     submission_id: int
     token: UUID
@@ -80,10 +84,8 @@ class Intend:
     sha256: bytes
     shard_bytes: int
     est_tokens: int
-    digests: Sequence[UUID]
-    rounds: Sequence[int]
-    attempts: Sequence[int]
-    body_digests: Sequence[UUID | None]
+    requests: int
+    manifest: str
     expect: Mapping[str, Any]
     kind: ClassVar[str] = "intended"
 
@@ -109,23 +111,16 @@ class Intend:
                 self.fence,
                 self.sha256,
                 self.shard_bytes,
-                len(self.digests),
+                self.requests,
                 self.est_tokens,
                 now,
                 to_json(self.expect),
             ],
         )
         con.execute(
-            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
-            " unnest(?::UTINYINT[]), unnest(?::UUID[]), NULL",
-            [
-                self.submission_id,
-                len(self.digests),
-                list(self.digests),
-                list(self.rounds),
-                list(self.attempts),
-                list(self.body_digests),
-            ],
+            f"""INSERT INTO state.attempts
+                SELECT ?, line, digest, round, attempt, body_digest, NULL FROM {self.manifest}""",
+            [self.submission_id],
         )
         taken = con.execute(
             f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
@@ -134,9 +129,9 @@ class Intend:
                   AND q.state IN ({RequestState.PENDING}, {RequestState.WAITING})""",
             [self.submission_id],
         ).fetchone()
-        if taken is None or taken[0] != len(self.digests):
+        if taken is None or taken[0] != self.requests:
             raise PhaseConflict("a request of this shard is already in flight or answered")
-        return {"submission_id": self.submission_id, "token": str(self.token), "requests": len(self.digests)}
+        return {"submission_id": self.submission_id, "token": str(self.token), "requests": self.requests}
 
 
 @dataclass(frozen=True)

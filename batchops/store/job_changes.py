@@ -30,6 +30,8 @@ class JobRecord:
     protected: bool
     moved_from: str | None = None
     changes: str | None = None
+    positions: str | None = None
+    """A work relation (key, row) with the position of rows in their source: new requests are stored in that order."""
     desired: str | None = None
     is_limited: bool = False
     """Only some of the source's rows were looked at: nothing can be said of the others."""
@@ -48,7 +50,7 @@ class RecordPlan:
         for job in self.jobs:
             job_id = _record_job(con, job)
             if job.changes is not None:
-                _record_rows(con, job_id, job.changes)
+                _record_rows(con, job_id, job.changes, job.positions)
                 if not job.is_limited:
                     _mark_removed(con, job_id, job.desired or job.changes, now)
         return {
@@ -80,8 +82,12 @@ def _record_job(con: duckdb.DuckDBPyConnection, job: JobRecord) -> int:
     return int(row[0])
 
 
-def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> None:
-    """Replace the rows that moved, drop the forgotten ones, and open requests nobody has asked yet."""
+def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, positions: str | None) -> None:
+    """Replace the rows that moved, drop the forgotten ones, and open requests nobody has asked yet.
+
+    Requests that are sent together lie together: to update a stretch of 50,000 takes 0.1 s, scattered among a million
+    it takes 0.6 s, and the next checkpoint writes the whole table anew (measured, 2026-11).
+    """
     con.execute(
         f"DELETE FROM state.rows USING {changes} c WHERE rows.job_id = ? AND rows.key = c.key AND c.moves", [job_id]
     )
@@ -90,11 +96,13 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
         f" SELECT ?, key, fingerprint, digest, round FROM {changes} WHERE moves AND action <> 'forget'",
         [job_id],
     )
+    placed, position = (f"LEFT JOIN {positions} p USING (key)", "p.row") if positions else ("", "c.key")
     con.execute(
         f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
-            SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM {changes} c
+            SELECT c.digest, c.round, {RequestState.PENDING}, 0, 0 FROM {changes} c {placed}
             WHERE action IN ('submit', 'resubmit', 'held')
-              AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
+              AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)
+            GROUP BY c.digest, c.round ORDER BY min({position})"""
     )
 
 

@@ -101,7 +101,8 @@ def test_looking_only_after_the_delete_pays_twice_where_a_delete_kills_a_running
 def _changes() -> dict[str, Change]:
     token, digest, now = UUID(int=1), UUID(int=2), datetime.now(UTC)
     intend = Intend(1, token, "chat", "default", "openai", "/v1/chat/completions", "gpt-5-mini", 1, b"", 1, 1,
-                    [digest], [0], [1], [None], {})  # fmt: skip
+                    1, f"(SELECT 0 AS line, '{digest}'::UUID AS digest, 0 AS round, 1 AS attempt, NULL AS body_digest)",
+                    {})  # fmt: skip
     return {
         "Intend": intend,
         "Creating": Creating(1, "file-1", now, "chat"),

@@ -58,13 +58,18 @@ def test_digests_sizes_and_tokens_are_those_of_the_bodies(con: duckdb.DuckDBPyCo
     bodies = {row.key: row for rows in render_rows(con, table, request, batch_rows=7) for row in rows}
     digest_rows(con, table, request, keys=None, into="digests_0")
     found = con.execute("FROM digests_0").fetchall()
+    positions = dict(con.execute("SELECT __key, rowid FROM source_0").fetchall())
+    hashes = {
+        key: con.execute("SELECT hash(?::VARCHAR)", [row.body.decode()]).fetchone() for key, row in bodies.items()
+    }
     assert len(found) == len(bodies) == 5000
-    for key, made, body_bytes, tokens, inputs in found:
+    for key, position, made, body_bytes, tokens, inputs, body_hash in found:
         row = bodies[key]
+        assert (position, (body_hash,)) == (positions[key], hashes[key])
         assert (made, body_bytes, inputs) == (row.digest, len(row.body), 1)
         assert tokens == estimate_tokens(orjson.loads(row.body), request.url)
     types = [kind for _, kind, *_ in con.execute("DESCRIBE digests_0").fetchall()]
-    assert types == ["VARCHAR", "UUID", "UINTEGER", "UINTEGER", "UINTEGER"]
+    assert types == ["VARCHAR", "BIGINT", "UUID", "UINTEGER", "UINTEGER", "UINTEGER", "UBIGINT"]
 
 
 def test_inputs_of_embeddings_are_counted(con: duckdb.DuckDBPyConnection) -> None:

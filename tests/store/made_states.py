@@ -64,7 +64,7 @@ def record(store: StateStore, address: str, keys: Sequence[str]) -> None:
 
 def intend(store: StateStore, number: int, address: str, keys: Sequence[str], attempt: int = 1) -> Intend:
     """Phase `intended`."""
-    found = [digest(key) for key in keys]
+    lines = ", ".join(f"({line}, '{digest(key)}'::UUID)" for line, key in enumerate(keys))
     change = Intend(
         submission_id=number,
         token=digest(f"token {number}"),
@@ -77,10 +77,9 @@ def intend(store: StateStore, number: int, address: str, keys: Sequence[str], at
         sha256=b"shard",
         shard_bytes=100,
         est_tokens=10,
-        digests=found,
-        rounds=[0] * len(found),
-        attempts=[attempt] * len(found),
-        body_digests=[None] * len(found),
+        requests=len(keys),
+        manifest=f"(SELECT line, digest, 0 AS round, {attempt} AS attempt, NULL AS body_digest"
+        f" FROM (VALUES {lines}) AS t(line, digest))",
         expect={},
     )
     store.commit(change)
