@@ -12,6 +12,7 @@ would say of it. Every other line is the judge's.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -64,12 +65,14 @@ def _size(con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
 
 
 def _is_whole(path: Path, before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Whether the lines that were read, and their ends, are all there is in the file, to the byte."""
+    """Whether the lines that were read, and ends like that of the first, are all there is in the file, to the byte."""
     lines, size = after[0] - before[0], after[1] - before[1]
     with path.open("rb") as file:
         mark = len(_MARK) if file.read(len(_MARK)) == _MARK else 0
-    ends = path.stat().st_size - mark - size
-    return ends in {lines, lines - 1, 2 * lines, 2 * lines - 2}
+        end = b"\r\n" if file.readline().endswith(b"\r\n") else b"\n"
+        file.seek(-1, os.SEEK_END)
+        ends = lines if file.read() == b"\n" else lines - 1
+    return path.stat().st_size == mark + size + ends * len(end)
 
 
 def _samples(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:

@@ -152,7 +152,7 @@ def _mended(line: bytes) -> Any:
 def _status(raw: object, body: Mapping[str, Any] | None) -> int | None:
     """HTTP's status. A relative that leaves it out is believed where the body is an answer and no error."""
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
+        return raw if 0 <= raw < 1 << 16 else None
     return 200 if raw is None and body and not body.get("error") else None
 
 

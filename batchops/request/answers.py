@@ -254,4 +254,5 @@ def _text(raw: object) -> str | None:
 
 
 def _number(raw: object) -> int | None:
-    return raw if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0 else None
+    """A count; one that no honest service reports, and no state could hold, is none."""
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw < 1 << 32 else None
