@@ -169,7 +169,7 @@ class Writer:
         mark = b"\xef\xbb\xbf" if self.is_so(8) else b""
         odd = (b'\n{"a":"\xff"}\n', b'\n{"a":"\x01"}', b'\n{"a":"\x00"}')
         last: bytes = self.one(end, end, end, b"", b"\n", self.one(*odd) if self.is_so(3) else end)
-        return mark + end.join(written) + last
+        return bytes(mark + end.join(written) + last)
 
     def line(self, number: int) -> bytes:
         is_plain = self.random.random() < 0.7
