@@ -34,7 +34,7 @@ FOUND: Final = {
 }  # fmt: skip
 LARGEST_LINE: Final = 2_000_000
 _SAMPLED_PLACES: Final = 3
-_SAMPLED_LINES: Final = 32
+_SAMPLED_LINES: Final = 10
 _MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -168,7 +168,7 @@ def _column(name: str, shape: Shape, held: Mapping[str, str], schemas: Mapping[s
         return _answer(shape, held, schemas)
     if name == "model":
         model = _held(shape, Role.MODEL, held)
-        return "NULL" if model is None else f"CASE WHEN strlen({model}) > 2 THEN json_extract_string({model}, '$') END"
+        return "NULL" if model is None else f"CASE WHEN {_is_text(model)} THEN json_extract_string({model}, '$') END"
     if name in {"http", "finish"}:
         value = getattr(shape, name)
         return "NULL" if value is None else sql_text(value) if isinstance(value, str) else str(value)
@@ -186,7 +186,12 @@ def _is_count(shape: Shape, role: Role, held: Mapping[str, str]) -> str:
 def _text(shape: Shape, held: Mapping[str, str]) -> str:
     """SQL of what the model said, or NULL where it is no string or empty."""
     hole = _held(shape, Role.TEXT, held)
-    return f"CASE WHEN starts_with({hole}, '\"') AND strlen({hole}) > 2 THEN {hole} END"
+    return f"CASE WHEN {_is_text(str(hole))} THEN {hole} END"
+
+
+def _is_text(held: str) -> str:
+    """SQL: whether a value is a string that says something."""
+    return f"(starts_with({held}, '\"') AND strlen({held}) > 2)"
 
 
 def _answer(shape: Shape, held: Mapping[str, str], schemas: Mapping[str, Any]) -> str:

@@ -32,6 +32,9 @@ from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
 CHUNK_LINES = 2_000
+CHUNK_BYTES = 16 << 20
+"""Of lines that wait to be put into a relation: a vector is some 30 kB of text."""
+
 _STATES = {"waiting": RequestState.WAITING, "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}
 
 Place: TypeAlias = tuple[int, int]
@@ -124,6 +127,7 @@ class Judging:
         self.expectation, self.schemas = expectation(found.endpoint, expect), schemas_of(expect)
         self.judged, self.answers = _Columns(JUDGED_TYPES), _Columns(ANSWER_TYPES)
         self.files: list[_File] = []
+        self.waiting_bytes = 0
         self.unseen: dict[str, Sent] = {}
         self.verdicts: dict[tuple[Any, ...], Verdict] = {}
         self.held_because: str | None = None
@@ -264,7 +268,8 @@ class Judging:
             self.held_because = decided.rule
         if raw is not None:
             self._add_answer(sent, found, raw)
-        if len(self.judged.values["line"]) >= CHUNK_LINES:
+            self.waiting_bytes += len(raw)
+        if len(self.judged.values["line"]) >= CHUNK_LINES or self.waiting_bytes >= CHUNK_BYTES:
             self._flush()
 
     def _add_answer(self, sent: Sent, found: Judged, raw: bytes) -> None:
@@ -301,6 +306,7 @@ class Judging:
         return self.verdicts[alike]
 
     def _flush(self) -> None:
+        self.waiting_bytes = 0
         self.judged.move_into(self.con, "judged")
         self.answers.move_into(self.con, "slow_answers")
 

@@ -11,7 +11,6 @@ What the judge looks at is not written down here: the example is read through ob
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -28,7 +27,7 @@ Path: TypeAlias = tuple[Step, ...]
 
 MOST_SHAPES: Final = 3
 MOST_HOLES: Final = 60
-FEW_EXAMPLES: Final = 16
+FEW_EXAMPLES: Final = 12
 """Fewer lines than this do not show that a value is always the same."""
 
 _TOKENS: Final = re.compile(r'[ \t]+|"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
@@ -88,13 +87,22 @@ class Shape:
 
 def learn(examples: Iterable[tuple[bytes, Mapping[str, Any] | None]], expect: Expectation) -> tuple[Shape, ...]:
     """The commonest shapes among lines (text, object), the commonest first; none of lines that did not succeed."""
-    found: defaultdict[Shape, list[tuple[str, ...]]] = defaultdict(list)
+    found: dict[Shape, list[tuple[str, ...]]] = {}
     for text, line in examples:
-        if line and (example := _example(text, line, expect)):
-            shape, values = example
-            found[shape].append(values)
+        if line is None or (pieces := _pieces_of(text)) is None:
+            continue
+        shape = next((shape for shape in found if _values(shape, pieces) is not None), None)
+        shape = shape or _shape(pieces, line, expect)
+        if shape is not None:
+            found.setdefault(shape, []).append(_values(shape, pieces) or ())
     commonest = sorted(found, key=lambda shape: -len(found[shape]))[:MOST_SHAPES]
     return tuple(_filled(shape, found[shape]) for shape in commonest)
+
+
+def _values(shape: Shape, pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
+    """What a line has in the holes of a shape; None where it is of another."""
+    texts, _, values = _cut(pieces, {hole.path: hole.role for hole in shape.holes})
+    return values if texts == shape.texts else None
 
 
 def _filled(shape: Shape, lines: Sequence[tuple[str, ...]]) -> Shape:
@@ -112,27 +120,22 @@ def _filled(shape: Shape, lines: Sequence[tuple[str, ...]]) -> Shape:
     return replace(shape, texts=tuple(texts), holes=tuple(holes))
 
 
-def _example(text: bytes, line: Mapping[str, Any], expect: Expectation) -> tuple[Shape, tuple[str, ...]] | None:
-    """The shape of a line and what is in its holes; None where it did not succeed, or answers in another form."""
-    judged = judge(line, expect)
-    reading = _reading(line, expect)
+def _shape(pieces: Sequence[_Piece], line: Mapping[str, Any], expect: Expectation) -> Shape | None:
+    """The shape of a line; None where it did not succeed, or where its answer is more than one string of the line."""
+    judged, reading = judge(line, expect), _reading(line, expect)
     if judged.outcome is not Outcome.SUCCEEDED or reading is None:
         return None
     called = reading.tool_call
-    if called is not None and called.is_custom:
+    roles, read_paths = _roles(line, expect), _read_paths(line, expect)
+    is_odd = list(roles.values()).count(Role.TEXT) != 1 or Role.IDENTIFIER not in roles.values()
+    if is_odd or (called is not None and called.is_custom):
         return None
-    try:
-        pieces = list(_pieces(text.decode()))
-    except ValueError:  # its text is not what the judge was given: mended, or with a key twice
-        return None
-    roles = _roles(line, expect)
-    if list(roles.values()).count(Role.TEXT) != 1 or Role.IDENTIFIER not in roles.values():
-        return None
-    texts, holes, values = _cut(pieces, roles, _read_paths(line, expect))
+    unread = {piece.path: Role.UNREAD for piece in pieces if piece.path is not None and piece.path not in read_paths}
+    texts, holes, _ = _cut(pieces, unread | roles)
     if len(holes) > MOST_HOLES:
         return None
     usage = replace(judged.usage, **{role.value: None for role in TOKENS if role in roles.values()})
-    return Shape(texts, holes, judged.http, judged.finish, called.name if called else None, usage), values
+    return Shape(texts, holes, judged.http, judged.finish, called.name if called else None, usage)
 
 
 # The places of a line
@@ -144,6 +147,14 @@ class _Piece:
 
     text: str
     path: Path | None = None
+
+
+def _pieces_of(text: bytes) -> list[_Piece] | None:
+    """The pieces of a line; None where its text is not what the judge was given: mended, or with a key twice."""
+    try:
+        return list(_pieces(text.decode()))
+    except ValueError:
+        return None
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
@@ -198,18 +209,15 @@ class _Open:
 
 
 def _cut(
-    pieces: Sequence[_Piece], roles: Mapping[Path, Role], read_paths: frozenset[Path]
+    pieces: Sequence[_Piece], roles: Mapping[Path, Role]
 ) -> tuple[tuple[str, ...], tuple[Hole, ...], tuple[str, ...]]:
-    """Texts, holes and what is in them: what the judge reads and does not pass on stays in the text."""
+    """Texts, holes and what is in them, with a hole at each of these places."""
     texts, holes, values = [""], [], []
     for piece in pieces:
-        role = None if piece.path is None else roles.get(piece.path)
-        if role is None and piece.path is not None and piece.path not in read_paths:
-            role = Role.UNREAD
-        if piece.path is None or role is None:
+        if piece.path is None or piece.path not in roles:
             texts[-1] += piece.text
         else:
-            holes.append(Hole(piece.path, role))
+            holes.append(Hole(piece.path, roles[piece.path]))
             values.append(piece.text)
             texts.append("")
     return tuple(texts), tuple(holes), tuple(values)

@@ -33,8 +33,12 @@ SCHEMA = {
     "required": ["label", "confidence", "reason"],
     "additionalProperties": False,
 }
-CHAT = {"model": "gpt-5-mini", "schema": SCHEMA, "template": "Label {{ id }}."}
-EMBEDDINGS = {"model": "text-embedding-3-small", "endpoint": "/v1/embeddings", "template": "Row {{ id }}."}
+CHAT: dict[str, object] = {"model": "gpt-5-mini", "schema": SCHEMA, "template": "Label {{ id }}."}
+EMBEDDINGS: dict[str, object] = {
+    "model": "text-embedding-3-small",
+    "endpoint": "/v1/embeddings",
+    "template": "Row {{ id }}.",
+}
 READ_CHAT = """\
 import duckdb
 print(duckdb.execute('''

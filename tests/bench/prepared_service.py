@@ -32,7 +32,7 @@ def chat_answers(identifiers: list[str]) -> Iterator[str]:
             "confidence": round(random.random(), 2),
             "reason": f'It says \u201c{name}\u201d and is "quoted", naïve. ' + name * 4,
         }
-        message = {
+        message: dict[str, object] = {
             "role": "assistant",
             "content": json.dumps(said, ensure_ascii=False),
             "refusal": None,
