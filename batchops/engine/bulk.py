@@ -32,6 +32,9 @@ FOUND: Final = {
     "model": "VARCHAR", "input_tokens": "UINTEGER", "cached_tokens": "UINTEGER", "output_tokens": "UINTEGER",
     "reasoning_tokens": "UINTEGER",
 }  # fmt: skip
+TEXT_ENDPOINTS: Final = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
+"""Those whose answer is one string of the line."""
+
 LARGEST_LINE: Final = 2_000_000
 _SAMPLED_PLACES: Final = 3
 _SAMPLED_LINES: Final = 10
@@ -43,7 +46,7 @@ def read_file(con: duckdb.DuckDBPyConnection, path: Path, expect: Expectation, s
 
     `schemas` are those of the answer (under "") and of each tool's parameters (under its name).
     """
-    shapes = learn(_samples(path), expect)
+    shapes = learn(_samples(path), expect) if expect.endpoint in TEXT_ENDPOINTS else ()
     if not shapes:
         return False
     before = _size(con)

@@ -8,13 +8,12 @@ stands, and of two answers the first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
-import duckdb
 import orjson
 
 from batchops.engine.bulk import FOUND, cost_sql, read_file
@@ -32,9 +31,7 @@ from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
 CHUNK_LINES = 2_000
-CHUNK_BYTES = 16 << 20
-"""Of lines that wait to be put into a relation: a vector is some 30 kB of text."""
-
+_SMALLEST_BUFFER = 1 << 20
 _STATES = {"waiting": RequestState.WAITING, "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}
 
 Place: TypeAlias = tuple[int, int]
@@ -72,23 +69,28 @@ class Sent:
     amendment: str | None
 
 
-@dataclass
-class _Columns:
-    """Rows of a relation, column by column."""
+class _Spool:
+    """Rows of a relation on their way into the engine, as JSON lines in a file: they take no memory, however long."""
 
-    types: Mapping[str, str]
-    values: dict[str, list[Any]] = field(default_factory=dict)
+    def __init__(self, path: Path, types: Mapping[str, str]) -> None:
+        self.path, self.types = path, types
+        self.file = path.open("wb")
+        self.rows, self.longest = 0, 0
 
     def add(self, **row: Any) -> None:
-        for name, value in row.items():
-            self.values.setdefault(name, []).append(value)
+        written = self.file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self.rows, self.longest = self.rows + 1, max(self.longest, written)
 
-    def move_into(self, con: duckdb.DuckDBPyConnection, table: str) -> None:
-        """Append all rows to the table and forget them."""
-        if self.values:
-            chosen = ", ".join(f"unnest(?::{kind}[])" for kind in self.types.values())
-            con.execute(f"INSERT INTO {table} SELECT {chosen}", [self.values[name] for name in self.types])
-            self.values = {}
+    def relation(self) -> str:
+        """SQL of all rows; nothing may be added after it."""
+        self.file.close()
+        if not self.rows:
+            return f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in self.types.items())} WHERE false)"
+        columns = ", ".join(f"{name}: {sql_text(kind)}" for name, kind in self.types.items())
+        return (
+            f"read_json({sql_text(str(self.path))}, format = 'newline_delimited', columns = {{{columns}}},"
+            f" maximum_object_size = {max(_SMALLEST_BUFFER, 2 * self.longest)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,15 @@ class Judging:
         self.found, self.remote, self.retry, self.price, self.now = found, remote, retry, price, now
         self.con = open_memory(temp_directory=folder / "spill")
         self.con.execute("SET preserve_insertion_order = true")  # of two answers the first counts
-        for table, types in (("judged", JUDGED_TYPES), ("slow_answers", ANSWER_TYPES), ("found", FOUND)):
+        for table, types in (("judged", JUDGED_TYPES), ("found", FOUND)):
             self.con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
         self.con.execute("CREATE TABLE accepted (place BIGINT, line UINTEGER)")
         expect = self._read_state(reader)
         self.request_body = {**(expect.get("body") or {}), **(expect.get("params") or {})}
         self.expectation, self.schemas = expectation(found.endpoint, expect), schemas_of(expect)
-        self.judged, self.answers = _Columns(JUDGED_TYPES), _Columns(ANSWER_TYPES)
+        self.judged = _Spool(folder / "judged.jsonl", JUDGED_TYPES)
+        self.answers = _Spool(folder / "answers.jsonl", ANSWER_TYPES)
         self.files: list[_File] = []
-        self.waiting_bytes = 0
         self.unseen: dict[str, Sent] = {}
         self.verdicts: dict[tuple[Any, ...], Verdict] = {}
         self.held_because: str | None = None
@@ -268,9 +270,6 @@ class Judging:
             self.held_because = decided.rule
         if raw is not None:
             self._add_answer(sent, found, raw)
-            self.waiting_bytes += len(raw)
-        if len(self.judged.values["line"]) >= CHUNK_LINES or self.waiting_bytes >= CHUNK_BYTES:
-            self._flush()
 
     def _add_answer(self, sent: Sent, found: Judged, raw: bytes) -> None:
         self.answers.add(
@@ -305,21 +304,16 @@ class Judging:
             )
         return self.verdicts[alike]
 
-    def _flush(self) -> None:
-        self.waiting_bytes = 0
-        self.judged.move_into(self.con, "judged")
-        self.answers.move_into(self.con, "slow_answers")
-
     def finish(self) -> Totals:
         """Complete `judged` and make `answers`; no line may be judged after it."""
-        self._flush()
         self.con.execute("SET preserve_insertion_order = false")  # from here on it does not matter, and costs time
         self.con.execute(
             f"""INSERT INTO judged
                 SELECT m.line, m.digest, m.round, {ORDINAL[Outcome.SUCCEEDED]}, f.http, NULL, f.finish, f.input_tokens,
                        f.cached_tokens, f.output_tokens, f.reasoning_tokens, {cost_sql(self.price)}, true,
                        {RequestState.ANSWERED}, true, NULL, NULL
-                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)"""
+                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
+                UNION ALL FROM {self.judged.relation()}"""
         )
         self.con.execute(
             f"""CREATE VIEW answers AS
@@ -327,7 +321,7 @@ class Judging:
                        {ORDINAL[Outcome.SUCCEEDED]}::UTINYINT AS outcome, f.answer, NULL::VARCHAR AS message, f.model,
                        f.raw
                 FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
-                UNION ALL FROM slow_answers"""
+                UNION ALL FROM {self.answers.relation()}"""
         )
         return self._totals()
 
