@@ -31,8 +31,8 @@ from batchops.store.changes import AnswerFile, Fetched, Observed, RequestState
 from batchops.store.connection import sql_text
 
 _COMPRESSION = "COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE"
-"""Of answer files. Level 1 in small groups is as small as level 3 in groups of 122,880 rows, in half the time; a group is
-in memory until it is written (measured, 2026-11)."""
+"""Of answer files. Level 1 in small groups is as small as level 3 in groups of 122,880 rows, in half the time; a group
+is in memory until it is written (measured, 2026-11)."""
 
 _GROUP_ROWS, _GROUP_ROWS_OF_LONG, _LONG_BYTES = 20_480, 2_048, 8_000
 
