@@ -16,10 +16,10 @@ from typing import Any
 from uuid import UUID
 
 from batchops.diagnostics import BatchopsError, error
-from batchops.engine.gather import new_work_folder
 from batchops.engine.judge import read_lines
 from batchops.engine.project import Project
 from batchops.engine.shards import parse_custom_id
+from batchops.engine.work import new_work_folder
 from batchops.plan.diff import ledger_digest
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 from batchops.request.digest import canonical, digest

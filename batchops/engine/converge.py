@@ -10,8 +10,9 @@ from datetime import timedelta
 
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
 from batchops.engine.adopt import refuse_orphans
+from batchops.engine.approved import job_record
 from batchops.engine.fetch import fetch
-from batchops.engine.gather import Gathered, WantedJob, job_record
+from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of

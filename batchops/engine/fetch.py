@@ -18,11 +18,11 @@ import orjson
 from batchops.diagnostics import Diagnostic, error
 from batchops.engine.download import ResultFiles, download, may_still_come
 from batchops.engine.endings import describe_failure, is_full_queue
-from batchops.engine.gather import new_work_folder
 from batchops.engine.judging import Judging, Totals
 from batchops.engine.ledger import Submission
 from batchops.engine.run import Run
 from batchops.engine.steps import reached
+from batchops.engine.work import new_work_folder
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch

@@ -1,31 +1,30 @@
 """Gather: run the sources, fingerprint and render what is needed, and classify every row against the state.
 
-`Gathered` owns a private work database. The source is read once; `classify` may be called again after the state has
-moved, so that one apply works on one and the same snapshot of the rows from approval to the last retry.
+A source is never held as a whole. Pass one streams the query into keys and fingerprints; only rows that state does not
+know as answered under theirs are read again. A plan streams them into digests; an apply keeps them, so that it works
+on one and the same snapshot of what it may send, from approval to the last retry.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import orjson
 
-from batchops.diagnostics import BatchopsError, Diagnostic, error
+from batchops.diagnostics import BatchopsError, Diagnostic, error, warning
 from batchops.engine.project import Project
-from batchops.plan.diff import DiffJob, RecordedJob, classify, find_unmatched
+from batchops.engine.recorded import read_recorded, removed_jobs
+from batchops.engine.work import Work
+from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open
 from batchops.plan.keys import key_text
-from batchops.request.render import digest_rows, fingerprint
-from batchops.request.source import SourceTable, load_source, open_work
+from batchops.request.fence import unsteady_parts
+from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint
+from batchops.request.source import KEY, OutOfMemory, SourceTable, bind_source, check_keys, load_source, query_problems
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.spec.job import Job
-from batchops.store.connection import limit_resources
 from batchops.store.job_changes import JobRecord
 
 NO_LIMIT = -1
@@ -34,7 +33,10 @@ NO_LIMIT = -1
 
 @dataclass(frozen=True)
 class WantedJob:
-    """One job with its rows in the work database, under relations named by `number`."""
+    """One job with its rows in the work database, under relations named by `number`.
+
+    `table` is the query; or the table `source_N`, once that holds every row that this command may render.
+    """
 
     number: int
     job: Job
@@ -56,54 +58,119 @@ class Gathered:
     """What is wanted, beside what is recorded. Close it: its folder is removed."""
 
     project: Project
-    con: duckdb.DuckDBPyConnection
-    folder: Path
+    work: Work
     jobs: tuple[WantedJob, ...]
-    is_limited: bool
-    replaced: Mapping[str, Collection[str] | None]
+    limit: int | None
+    keeps_rows: bool
+    """Rows that may be sent are loaded: an apply renders them again."""
+    replaced: Mapping[str, Collection[str] | None] = field(default_factory=dict)
     removed: tuple[RecordedJob, ...] = ()
+    is_limited: bool = False
+    """Only some of the rows were looked at, or may be touched."""
     is_covered: bool = False
     """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        """The work database. Reading rows of a query again (`classify`) makes it another connection."""
+        return self.work.con
+
+    @property
+    def folder(self) -> Path:
+        return self.work.folder
 
     def classify(self, *, first: bool = False, only: WantedJob | None = None) -> None:
         """Bring `changes_N` of every job, or of one, up to date with the state.
 
         Rows asked to be replaced count the first time.
         """
-        jobs = self.jobs if only is None else (only,)
+        numbers = range(len(self.jobs)) if only is None else (only.number,)
+        self._find_open(numbers, first=first)
+        if moved := self._read_open(numbers):
+            self._take_snapshots(moved)
+            self._find_open(moved, first=first)
+        for number in numbers:
+            self._digest(self.jobs[number])
         with self.project.reader.reading(self.con):
-            for wanted in jobs:
-                replaced = self.replaced.get(wanted.address, ()) if first else ()
-                find_unmatched(self.con, wanted.diff, replaced)
-        for wanted in jobs:
-            self._digest(wanted)
+            for number in numbers:
+                classify(self.con, self.jobs[number].diff)
+        if self.is_covered:
+            for number in numbers:
+                self._drop_uncovered(number)
+
+    def _find_open(self, numbers: Iterable[int], *, first: bool) -> None:
         with self.project.reader.reading(self.con):
-            for wanted in jobs:
-                classify(self.con, wanted.diff)
-                if self.is_covered:
-                    self.con.execute(
-                        f"DELETE FROM {wanted.changes}"
-                        " WHERE action IN ('submit', 'resubmit', 'retry', 'reuse', 'forget')"
-                        f" AND md5(key) NOT IN (SELECT key_hash FROM covered_{wanted.number})"
-                    )
+            for wanted in (self.jobs[number] for number in numbers):
+                find_open(self.con, wanted.diff, self.replaced.get(wanted.address, ()) if first else ())
+
+    def _read_open(self, numbers: Iterable[int]) -> list[int]:
+        """Run the queries again for open rows that are not at hand. Jobs whose source moved since are returned."""
+        missing = [number for number in numbers if self._find_missing(self.jobs[number])]
+        if not missing:
+            return []
+        with self.work.fenced() as con:
+            return [number for number in missing if not self._read_missing(con, self.jobs[number])]
+
+    def _find_missing(self, wanted: WantedJob) -> bool:
+        """Make `missing_N(key)`: open rows that the query must be asked for once more. False when there are none."""
+        n = wanted.number
+        if wanted.table.stream is None:
+            return False
+        needed = (
+            f"open_{n} o ANTI JOIN source_{n} k ON k.{KEY} = o.key"
+            if self.keeps_rows
+            else (f"unmatched_{n} o ANTI JOIN digests_{n} k ON k.key = o.key")
+        )
+        self.con.execute(f"CREATE OR REPLACE TABLE missing_{n} AS SELECT o.key FROM {needed}")
+        return _count(self.con, f"missing_{n}") > 0
+
+    def _read_missing(self, con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
+        """Load or digest the rows of `missing_N`. False where they are not what pass one saw."""
+        n = wanted.number
+        with query_problems(wanted.job):
+            if self.keeps_rows:
+                return _load_missing(con, wanted)
+            digest_rows(con, wanted.table, wanted.request, keys=f"missing_{n}", into=f"digests_{n}")
+        return _are_same(con, f"missing_{n}", f"digests_{n}", "true")
+
+    def _take_snapshots(self, numbers: Collection[int]) -> None:
+        """Load these sources as a whole: no two runs of their queries give the same."""
+        with self.work.fenced() as con:
+            for number in numbers:
+                wanted = self.jobs[number]
+                self._replace(replace(wanted, table=_take_snapshot(con, wanted, self.limit)))
+                self.diagnostics.append(_moved(wanted))
+
+    def _replace(self, wanted: WantedJob) -> None:
+        self.jobs = tuple(wanted if job.number == wanted.number else job for job in self.jobs)
 
     def _digest(self, wanted: WantedJob) -> None:
         """Render what pass one could not settle, unless it was rendered before."""
         n = wanted.number
-        known = f"digests_{n}"
-        if not _has_table(self.con, known):
-            digest_rows(self.con, wanted.table, wanted.request, keys=f"unmatched_{n}", into=known)
+        if not self.holds_rows(wanted):
             return
-        self.con.execute(f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN {known} k USING (key)")
-        digest_rows(self.con, wanted.table, wanted.request, keys=f"more_{n}", into=f"more_digests_{n}")
-        self.con.execute(f"INSERT INTO {known} FROM more_digests_{n}")
+        self.con.execute(
+            f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN digests_{n} k USING (key)"
+        )
+        digest_rows(self.con, wanted.table.loaded, wanted.request, keys=f"more_{n}", into=f"more_digests_{n}")
+        self.con.execute(f"INSERT INTO digests_{n} FROM more_digests_{n}")
+
+    def holds_rows(self, wanted: WantedJob) -> bool:
+        """Whether the rows of this job that may be sent are in `source_N`; else its query must be run for them."""
+        return self.keeps_rows or wanted.table.stream is None
+
+    def _drop_uncovered(self, number: int) -> None:
+        self.con.execute(
+            f"DELETE FROM changes_{number} WHERE action IN ('submit', 'resubmit', 'retry', 'reuse', 'forget')"
+            f" AND md5(key) NOT IN (SELECT key_hash FROM covered_{number})"
+        )
 
     def refresh_recorded(self) -> None:
         """Read the recorded jobs again: apply has just recorded them, or a fetch has held one."""
         recorded = {job.address: job for job in read_recorded(self.project)}
         self.jobs = tuple(
-            WantedJob(w.number, w.job, w.request, w.table, _diff_job(self.project, w, recorded, self.is_limited))
+            replace(w, diff=_diff_job(self.project, w.number, w.job, w.request, recorded, is_limited=self.is_limited))
             for w in self.jobs
         )
 
@@ -123,7 +190,7 @@ class Gathered:
             return False
         if orjson.loads(row[4]) != record.parts or orjson.loads(row[5]) != orjson.loads(orjson.dumps(record.spec)):
             return False
-        is_wanted = f"key IN (SELECT key FROM {wanted.changes})"
+        is_wanted = f"key IN (SELECT key FROM {record.desired})"
         misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
         if not record.is_limited:
             misplaced += f" OR removed_at IS NULL AND NOT {is_wanted}"
@@ -135,8 +202,7 @@ class Gathered:
         return moved == (0,)
 
     def close(self) -> None:
-        self.con.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.work.close()
 
 
 def gather(
@@ -144,35 +210,147 @@ def gather(
     jobs: Sequence[Job],
     *,
     is_whole_project: bool,
+    keeps_rows: bool,
     limit: int | None = None,
     replaced: Mapping[str, Collection[str] | None] | None = None,
 ) -> Gathered:
-    """Run the sources of `jobs` and classify their rows. Raises BatchopsError with the problems of all jobs at once."""
+    """Run the sources of `jobs` and classify their rows. Raises BatchopsError with the problems of all jobs at once.
+
+    `keeps_rows`: whoever renders rows after this needs them at hand, as an apply does.
+    """
     limit = None if limit is NO_LIMIT else limit or project.loaded.limit
     requests = _compiled(jobs)
-    folder = new_work_folder(project)
-    try:
-        tables = _load_sources(project, jobs, requests, folder, limit)
-        con = duckdb.connect(str(folder / "desired.duckdb"))
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    limit_resources(con, memory_limit="1GB", threads=2, temp_directory=folder / "spill")
     recorded = {found.address: found for found in read_recorded(project)}
-    wanted = []
-    for number, (job, request, table) in enumerate(zip(jobs, requests, tables, strict=True)):
-        draft = WantedJob(number, job, request, table, _NO_DIFF)
-        wanted.append(WantedJob(number, job, request, table, _diff_job(project, draft, recorded, limit is not None)))
-    gathered = Gathered(project, con, folder, tuple(wanted), limit is not None, {})
-    if is_whole_project:
-        gathered.removed = removed_jobs(project, recorded)
+    diffs = [
+        _diff_job(project, number, job, request, recorded, is_limited=limit is not None)
+        for number, (job, request) in enumerate(zip(jobs, requests, strict=True))
+    ]
+    gathered = Gathered(project, Work(project), (), limit, keeps_rows, is_limited=limit is not None)
     try:
-        gathered.replaced = _replaced_keys(con, wanted, replaced or {})
+        if is_whole_project:
+            gathered.removed = removed_jobs(project, recorded)
+        gathered.jobs = _read_sources(gathered.work, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
+        gathered.replaced = _replaced_keys(gathered.con, gathered.jobs, replaced or {})
         gathered.classify(first=True)
     except BaseException:
         gathered.close()
         raise
     return gathered
+
+
+def _read_sources(
+    work: Work,
+    jobs: Sequence[Job],
+    requests: Sequence[CompiledRequest],
+    diffs: Sequence[DiffJob],
+    limit: int | None,
+    *,
+    keeps_rows: bool,
+) -> tuple[WantedJob, ...]:
+    try:
+        with work.fenced() as con:
+            return _read_each(con, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
+    except OutOfMemory:
+        if not work.allow_more():
+            raise
+        return _read_sources(work, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
+
+
+def _read_each(
+    con: duckdb.DuckDBPyConnection,
+    jobs: Sequence[Job],
+    requests: Sequence[CompiledRequest],
+    diffs: Sequence[DiffJob],
+    limit: int | None,
+    *,
+    keeps_rows: bool,
+) -> tuple[WantedJob, ...]:
+    wanted: list[WantedJob] = []
+    problems: list[Diagnostic] = []
+    kind: type[BatchopsError] = BatchopsError
+    for job, request, diff in zip(jobs, requests, diffs, strict=True):
+        try:
+            bound = WantedJob(diff.number, job, request, bind_source(con, diff.number, job, limit=limit), diff)
+            wanted.append(replace(bound, table=_read_source(con, bound, limit, keeps_rows=keeps_rows)))
+        except BatchopsError as problem:
+            problems.extend(problem.diagnostics)
+            kind = OutOfMemory if isinstance(problem, OutOfMemory) else kind
+    if problems:
+        raise kind(*problems)
+    return tuple(wanted)
+
+
+def _read_source(
+    con: duckdb.DuckDBPyConnection, wanted: WantedJob, limit: int | None, *, keeps_rows: bool
+) -> SourceTable:
+    """Pass one: `desired_N(key, fingerprint)` of every row, and no row more than once in memory.
+
+    All rows of a new job must be rendered anyhow: a plan digests them at once, without fingerprints; an apply loads
+    them. A query that gives other rows each time is run once.
+    """
+    is_new = wanted.diff.recorded is None
+    if any(unsteady_parts(wanted.job.query)) or (keeps_rows and is_new):
+        return _take_snapshot(con, wanted, limit)
+    n, table = wanted.number, wanted.table
+    with query_problems(wanted.job):
+        if is_new:
+            digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
+            con.execute(f"CREATE TABLE desired_{n} AS SELECT key, NULL::UHUGEINT AS fingerprint FROM digests_{n}")
+        else:
+            _fingerprint(con, wanted, table, f"desired_{n}")
+            con.execute(f"CREATE TABLE digests_{n} ({DIGEST_COLUMNS})")
+        if keeps_rows:
+            con.execute(f"CREATE TABLE source_{n} AS FROM {table.name} LIMIT 0")
+    check_keys(con, wanted.job, table, f"desired_{n}")
+    return table
+
+
+def _take_snapshot(con: duckdb.DuckDBPyConnection, wanted: WantedJob, limit: int | None) -> SourceTable:
+    """Run the query once and keep all its rows."""
+    n = wanted.number
+    table = load_source(con, n, wanted.job, limit=limit)
+    _fingerprint(con, wanted, table, f"desired_{n}")
+    con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
+    return table
+
+
+def _load_missing(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
+    """Load the rows of `missing_N`. False, and nothing loaded, where they are not what pass one saw."""
+    n, table = wanted.number, wanted.table
+    loading = replace(table, stream=f"loading_{n}")
+    con.execute(f"CREATE OR REPLACE TABLE {loading.name} AS SELECT s.* FROM {table.chosen(f'missing_{n}')}")
+    _fingerprint(con, wanted, loading, f"seen_{n}")
+    con.execute(f"CREATE OR REPLACE TABLE expected_{n} AS FROM desired_{n} SEMI JOIN missing_{n} USING (key)")
+    if not _are_same(con, f"expected_{n}", f"seen_{n}", "l.fingerprint = r.fingerprint"):
+        return False
+    con.execute(f"INSERT INTO source_{n} FROM {loading.name}")
+    con.execute(f"DROP TABLE {loading.name}")
+    return True
+
+
+def _fingerprint(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable, into: str) -> None:
+    fingerprint(con, table, wanted.request, into=into, is_simulated=wanted.diff.is_simulated)
+
+
+def _are_same(con: duckdb.DuckDBPyConnection, left: str, right: str, condition: str) -> bool:
+    """Whether two relations hold the same keys, each once, and the condition over `l` and `r` for each."""
+    matched = _count(con, f"{left} l JOIN {right} r ON l.key = r.key AND {condition}")
+    return matched == _count(con, left) == _count(con, right)
+
+
+def _count(con: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _moved(wanted: WantedJob) -> Diagnostic:
+    return warning(
+        "source_moved",
+        "The source moved while it was read.",
+        "Rows differed from one run of the query to the next, so it was run once more and all its rows were kept.",
+        address=wanted.address,
+    )
 
 
 def _replaced_keys(
@@ -197,9 +375,6 @@ def _replaced_keys(
     return found
 
 
-_NO_DIFF = DiffJob(0, {}, False, None, False, False, None)
-
-
 def _compiled(jobs: Sequence[Job]) -> list[CompiledRequest]:
     requests: list[CompiledRequest] = []
     problems: list[Diagnostic] = []
@@ -213,165 +388,24 @@ def _compiled(jobs: Sequence[Job]) -> list[CompiledRequest]:
     return requests
 
 
-def _load_sources(
-    project: Project, jobs: Sequence[Job], requests: Sequence[CompiledRequest], folder: Path, limit: int | None
-) -> list[SourceTable]:
-    con = open_work(folder / "desired.duckdb", project.root)
-    tables: list[SourceTable] = []
-    problems: list[Diagnostic] = []
-    try:
-        for number, (job, request) in enumerate(zip(jobs, requests, strict=True)):
-            try:
-                table = load_source(con, number, job, limit=limit)
-                fingerprint(con, table, request, is_simulated=project.is_simulated(job.provider))
-                tables.append(table)
-            except BatchopsError as problem:
-                problems.extend(problem.diagnostics)
-    finally:
-        con.close()
-    if problems:
-        raise BatchopsError(*problems)
-    return tables
-
-
-def _has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
-    return bool(con.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [name]).fetchall())
-
-
-def new_work_folder(project: Project) -> Path:
-    """A private folder of this process under state/work, its process id in the name so that leavings can be swept."""
-    folder = project.work_folder / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def sweep_work(project: Project) -> None:
-    """Remove work folders of processes that are gone. Only under the lease."""
-    if not project.work_folder.exists():
-        return
-    for folder in project.work_folder.iterdir():
-        pid, _, _ = folder.name.partition("-")
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def read_recorded(project: Project) -> list[RecordedJob]:
-    """The jobs of this environment as recorded, removed ones too."""
-    rows = project.reader.rows(
-        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
-        " removed_at IS NOT NULL AS is_removed FROM state.jobs WHERE environment = ?",
-        [project.environment],
-    )
-    return [
-        RecordedJob(
-            job_id=row["job_id"],
-            address=row["address"],
-            provider=row["provider"],
-            is_simulated=row["is_simulated"],
-            parts=orjson.loads(row["parts"]),
-            spec=orjson.loads(row["spec"]),
-            is_protected=row["protected"],
-            held=row["held"],
-            is_removed=row["is_removed"],
-        )
-        for row in rows
-    ]
-
-
-def modified_jobs(project: Project, jobs: Sequence[Job]) -> set[str]:
-    """Addresses of jobs that are new, or whose query, prompt, model, params, schema or provider moved since applied.
-
-    A job that cannot be compiled counts: planning it tells what is wrong with it.
-    """
-    recorded = {job.address: job for job in read_recorded(project) if not job.is_removed}
-    return {job.address for job in jobs if _is_modified(job, recorded.get(job.address))}
-
-
-def _is_modified(job: Job, recorded: RecordedJob | None) -> bool:
-    if recorded is None or recorded.provider != job.provider or recorded.spec.get("query") != job.query:
-        return True
-    try:
-        return dict(compile_request(job).parts) != recorded.parts
-    except BatchopsError:
-        return True
-
-
-def _diff_job(project: Project, wanted: WantedJob, recorded: Mapping[str, RecordedJob], is_limited: bool) -> DiffJob:
-    spec = wanted.job.spec
-    found = recorded.get(wanted.address) or (recorded.get(spec.moved_from) if spec.moved_from else None)
-    salt = str((found.spec if found else {}).get("salt") or wanted.address)
+def _diff_job(
+    project: Project,
+    number: int,
+    job: Job,
+    request: CompiledRequest,
+    recorded: Mapping[str, RecordedJob],
+    *,
+    is_limited: bool,
+) -> DiffJob:
+    spec = job.spec
+    found = recorded.get(job.address) or (recorded.get(spec.moved_from) if spec.moved_from else None)
+    salt = str((found.spec if found else {}).get("salt") or job.address)
     return DiffJob(
-        number=wanted.number,
-        parts=wanted.request.parts,
-        is_simulated=project.is_simulated(wanted.job.provider),
+        number=number,
+        parts=request.parts,
+        is_simulated=project.is_simulated(job.provider),
         salt=None if spec.lifecycle.reuse else salt,
         keeps_answers=spec.lifecycle.on_change == "keep",
         forgets_removed=spec.lifecycle.on_remove == "forget" and not is_limited,
         recorded=found,
     )
-
-
-def removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
-    """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
-    declared = {job.address for job in project.load().jobs}
-    moved = {job.spec.moved_from for job in project.load().jobs if job.address not in recorded}
-    return tuple(job for address, job in recorded.items() if not job.is_removed and address not in declared | moved)
-
-
-def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobRecord:
-    """The job as `RecordPlan` writes it: enough to show, and to render again, what was applied."""
-    spec = wanted.job.spec
-    return JobRecord(
-        environment=project.environment,
-        address=wanted.address,
-        provider=wanted.job.provider,
-        is_simulated=wanted.diff.is_simulated,
-        render_id=wanted.request.render_id,
-        parts=wanted.request.parts,
-        spec=recorded_spec(wanted),
-        protected=is_protected(wanted.job, wanted.diff.recorded),
-        moved_from=spec.moved_from,
-        changes=wanted.changes,
-        is_limited=is_limited,
-    )
-
-
-def is_protected(job: Job, recorded: RecordedJob | None) -> bool:
-    """What the spec says, or what is on record where it says nothing: deleting the key lifts no protection."""
-    lifecycle = job.spec.lifecycle
-    return lifecycle.protect if "protect" in lifecycle.model_fields_set else bool(recorded and recorded.is_protected)
-
-
-def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
-    """What `jobs.spec` keeps: the resolved template and everything else that shapes a request, and the row keys."""
-    job, spec = wanted.job, wanted.job.spec
-    template = job.template
-    return {
-        "query": job.query,
-        "key": list(wanted.table.key_columns),
-        "key_types": list(wanted.table.key_types),
-        "sensitive": list(spec.source.sensitive),
-        "nulls": spec.source.nulls,
-        "endpoint": spec.endpoint,
-        "model": spec.model,
-        "template": template
-        if isinstance(template, str) or template is None
-        else [message.model_dump(mode="json", exclude_none=True) for message in template],
-        "body": spec.body,
-        "params": spec.params,
-        "schema": job.schema,
-        "tools": spec.tools,
-        "tool_choice": spec.tool_choice,
-        "on_remove": spec.lifecycle.on_remove,
-        "salt": (wanted.diff.recorded.spec.get("salt") if wanted.diff.recorded else None) or wanted.address,
-    }

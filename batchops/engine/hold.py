@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from batchops.engine.gather import read_recorded
 from batchops.engine.look import Sighting
+from batchops.engine.recorded import read_recorded
 from batchops.engine.run import Run
 from batchops.store.job_changes import HoldJobs
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from batchops import __version__
 from batchops.diagnostics import BatchopsError, Stale, error
 from batchops.engine.converge import ApplyResult, Convergence
-from batchops.engine.gather import NO_LIMIT, gather, sweep_work
+from batchops.engine.gather import NO_LIMIT, gather
 from batchops.engine.look import look
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project
@@ -19,6 +19,7 @@ from batchops.engine.run import Run
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
+from batchops.engine.work import sweep_work
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -59,6 +60,7 @@ def make_plan(
         project,
         () if refresh_only else jobs,
         is_whole_project=scope.is_whole and not refresh_only,
+        keeps_rows=False,
         limit=scope.limit,
         replaced=scope.replaced(jobs),
     )
@@ -105,6 +107,7 @@ def apply(
             project,
             jobs,
             is_whole_project=scope.is_whole and saved is None,
+            keeps_rows=True,
             limit=scope.limit if saved is None else NO_LIMIT,
             replaced=scope.replaced(jobs),
         )

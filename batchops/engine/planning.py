@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchops.diagnostics import Diagnostic
-from batchops.engine.gather import Gathered, WantedJob, is_protected, recorded_spec
+from batchops.engine.approved import is_protected, recorded_spec
+from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.look import Sighting, problems_of
 from batchops.engine.project import Project
 from batchops.engine.samples import sample_rows
 from batchops.plan.build import JobFacts, build_job
 from batchops.plan.diff import RecordedJob
 from batchops.plan.estimate import ShardLimits
-from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason
+from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason, Sample
 from batchops.plan.prices import price
 from batchops.request.endpoints import ENDPOINTS
 from batchops.spec.job import Job
@@ -41,8 +42,10 @@ def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int)
     project = gathered.project
     identity = project.reader.identity()
     batches = _batches_by_job(sightings)
+    shown = sample_rows(gathered, samples)
     jobs: list[JobPlan | None] = [
-        _job_plan(gathered, wanted, batches.pop(wanted.address, {}), samples) for wanted in gathered.jobs
+        _job_plan(gathered, wanted, batches.pop(wanted.address, {}), shown.get(wanted.address, ()))
+        for wanted in gathered.jobs
     ]
     removed = {job.address: job for job in gathered.removed}
     for address in sorted(set(batches) | set(removed)):
@@ -70,7 +73,9 @@ def _batches_by_job(sightings: Sequence[Sighting]) -> dict[str, Counter[BatchAct
     return found
 
 
-def _job_plan(gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchAction, int], samples: int) -> JobPlan:
+def _job_plan(
+    gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchAction, int], samples: tuple[Sample, ...]
+) -> JobPlan:
     project, job = gathered.project, wanted.job
     model = project.provider_settings(job.provider).models.get(job.spec.model)
     recorded = wanted.diff.recorded
@@ -80,6 +85,7 @@ def _job_plan(gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchActio
         model=job.spec.model,
         is_simulated=wanted.diff.is_simulated,
         changes=wanted.changes,
+        settled=wanted.diff.settled,
         recorded=recorded,
         is_protected=is_protected(job, recorded),
         limits=shard_limits(project, job),
@@ -90,7 +96,7 @@ def _job_plan(gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchActio
         max_failed=job.spec.retry.max_failed,
         batches=batches,
         spec=recorded_spec(wanted),
-        samples=sample_rows(gathered, wanted, samples) if samples else (),
+        samples=samples,
     )
     return build_job(gathered.con, facts, project.clock())
 

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from batchops.diagnostics import BatchopsError, Diagnostic, error
-from batchops.engine.gather import sweep_work
 from batchops.engine.project import Project
 from batchops.engine.surgery import committed, recorded_addresses, unknown_job
+from batchops.engine.work import sweep_work
 from batchops.providers.provider import ProviderError
 from batchops.store.changes import Withdrawn
 from batchops.store.copies import backup, copy_file

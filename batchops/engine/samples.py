@@ -13,41 +13,60 @@ from batchops.engine.gather import Gathered, WantedJob
 from batchops.plan.keys import SENSITIVE, typed_key
 from batchops.plan.model import Sample
 from batchops.request.render import render_rows
+from batchops.request.source import SourceTable, query_problems
 from batchops.request.template import CompiledRequest, compile_request
+from batchops.request.values import quoted
 from batchops.spec.job import Job, Message
 
 _MASKED = 1_000_000
 """Added to a job's number: its sampled rows, with sensitive columns masked, are a relation of their own."""
 
 
-def sample_rows(gathered: Gathered, wanted: WantedJob, count: int) -> tuple[Sample, ...]:
-    """Up to `count` rows that would be paid for, chosen by hash of their key: the same ones each time."""
-    con, number = gathered.con, wanted.number
-    keys = [
-        row[0]
-        for row in con.execute(
-            f"SELECT key FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-            " ORDER BY md5(key), key LIMIT ?",
-            [count],
-        ).fetchall()
-    ]
-    if not keys:
-        return ()
-    source = wanted.job.spec.source
-    masked = [c for c in source.sensitive if c in wanted.table.columns]
-    replaced = ", ".join(f"""'{SENSITIVE}' AS "{column.replace('"', '""')}\"""" for column in masked)
+def sample_rows(gathered: Gathered, count: int) -> dict[str, tuple[Sample, ...]]:
+    """Up to `count` rows of each job that would be paid for, by address: those with the smallest hash of their key."""
+    chosen = [wanted for wanted in gathered.jobs if count and _choose(gathered.con, wanted, count)]
+    streamed = [wanted for wanted in chosen if not gathered.holds_rows(wanted)]
+    tables: dict[str, SourceTable] = {}
+    if streamed:
+        with gathered.work.fenced() as con:
+            tables = {wanted.address: _load(con, wanted, wanted.table) for wanted in streamed}
+    for wanted in chosen:
+        if gathered.holds_rows(wanted):
+            tables[wanted.address] = _load(gathered.con, wanted, wanted.table.loaded)
+    return {wanted.address: _samples(gathered.con, wanted, tables[wanted.address]) for wanted in chosen}
+
+
+def _choose(con: duckdb.DuckDBPyConnection, wanted: WantedJob, count: int) -> bool:
+    """Make `sampled_N(key)`. False when no row would be paid for."""
     con.execute(
-        f"CREATE OR REPLACE TABLE source_{_MASKED + number} AS SELECT * {f'REPLACE ({replaced})' if masked else ''}"
-        f" FROM source_{number} WHERE __key IN (SELECT unnest(?::VARCHAR[]))",
-        [keys],
+        f"CREATE OR REPLACE TABLE sampled_{wanted.number} AS SELECT key FROM {wanted.changes}"
+        f" WHERE action IN ('submit', 'resubmit', 'retry') ORDER BY md5(key), key LIMIT {int(count)}"
     )
-    columns = {name: "VARCHAR" if name in masked else kind for name, kind in wanted.table.columns.items()}
-    table = replace(wanted.table, job_no=_MASKED + number, columns=columns)
+    return con.execute(f"FROM sampled_{wanted.number} LIMIT 1").fetchone() is not None
+
+
+def _load(con: duckdb.DuckDBPyConnection, wanted: WantedJob, source: SourceTable) -> SourceTable:
+    """The sampled rows as a table of their own, sensitive columns masked."""
+    masked = [column for column in wanted.job.spec.source.sensitive if column in source.columns]
+    replaced = ", ".join(f"'{SENSITIVE}' AS {quoted(column)}" for column in masked)
+    columns = {name: "VARCHAR" if name in masked else kind for name, kind in source.columns.items()}
+    table = replace(source, job_no=_MASKED + wanted.number, columns=columns, stream=None)
+    with query_problems(wanted.job):
+        con.execute(
+            f"CREATE OR REPLACE TABLE {table.name} AS SELECT s.* {f'REPLACE ({replaced})' if masked else ''}"
+            f" FROM {source.chosen(f'sampled_{wanted.number}')}"
+        )
+    return table
+
+
+def _samples(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> tuple[Sample, ...]:
+    source = wanted.job.spec.source
     after = _bodies(con, table, wanted.request)
     before = _bodies(con, table, _recorded_request(wanted))
+    keys = [key for (key,) in con.execute(f"FROM sampled_{wanted.number} ORDER BY md5(key), key").fetchall()]
     return tuple(
         Sample(
-            key=typed_key(key, wanted.table.key_columns, wanted.table.key_types, sensitive=source.sensitive),
+            key=typed_key(key, table.key_columns, table.key_types, sensitive=source.sensitive),
             before=before.get(key),
             after=after[key],
         )

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from batchops.diagnostics import Diagnostic, Stale, UsageProblem, error
-from batchops.engine.gather import Gathered, WantedJob, read_recorded, removed_jobs
+from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.project import Project
+from batchops.engine.recorded import read_recorded, removed_jobs
 from batchops.plan.document import plan_document, plan_from_document, read_plan_document, write_plan_document
 from batchops.plan.model import Action, Plan
 
@@ -160,12 +161,13 @@ def _moved(gathered: Gathered, wanted: WantedJob, covered: Mapping[str, Any], *,
     moved_from = wanted.job.spec.moved_from
     if not is_resumed and covered["slice"] != recorded_slice(gathered.project, address, moved_from):
         return [_stale("What state has of this job was changed by another command.", address)]
-    row = gathered.con.execute(
-        f"""SELECT count(*) FILTER (d.key IS NULL), count(*) FILTER (d.key IS NOT NULL AND d.digest <> c.digest),
-                   any_value(d.key) FILTER (d.digest <> c.digest)
-            FROM covered_{n} c LEFT JOIN (FROM {wanted.changes} WHERE action <> 'forget') d ON md5(d.key) = c.key_hash
-            WHERE c.letter <> 'f'"""
-    ).fetchone()
+    with gathered.project.reader.reading(gathered.con):
+        row = gathered.con.execute(
+            f"""SELECT count(*) FILTER (d.key IS NULL), count(*) FILTER (d.key IS NOT NULL AND d.digest <> c.digest),
+                       any_value(d.key) FILTER (d.digest <> c.digest)
+                FROM covered_{n} c LEFT JOIN {_standing(wanted)} d ON md5(d.key) = c.key_hash
+                WHERE c.letter <> 'f'"""
+        ).fetchone()
     back = gathered.con.execute(
         f"""SELECT count(*) FROM covered_{n} c JOIN desired_{n} d ON md5(d.key) = c.key_hash WHERE c.letter = 'f'"""
     ).fetchone()
@@ -181,11 +183,18 @@ def _moved(gathered: Gathered, wanted: WantedJob, covered: Mapping[str, Any], *,
     return told
 
 
+def _standing(wanted: WantedJob) -> str:
+    """Every wanted row (key, digest, action) as a subquery, settled ones too. The state must be attached."""
+    return f"""(SELECT d.key, coalesce(c.digest, r.digest) AS digest, coalesce(c.action, 'unchanged') AS action
+                FROM {wanted.diff.desired} d LEFT JOIN {wanted.changes} c USING (key)
+                LEFT JOIN state.rows r ON r.key = d.key AND r.job_id = {wanted.diff.job_id})"""
+
+
 def _still_replaced(gathered: Gathered, wanted: WantedJob) -> set[str]:
     """Keys to pay for again that this plan has not yet paid for: their planned round is not on the ledger."""
     with gathered.project.reader.reading(gathered.con):
         rows = gathered.con.execute(
-            f"""SELECT d.key FROM covered_{wanted.number} c JOIN {wanted.changes} d ON md5(d.key) = c.key_hash
+            f"""SELECT d.key FROM covered_{wanted.number} c JOIN {_standing(wanted)} d ON md5(d.key) = c.key_hash
                 WHERE c.letter = 'c' AND d.action IN ('unchanged', 'failed', 'held', 'in_flight')
                   AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
         ).fetchall()

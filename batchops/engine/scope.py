@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from batchops.diagnostics import BatchopsError, did_you_mean, error
-from batchops.engine.gather import modified_jobs
 from batchops.engine.project import Project
+from batchops.engine.recorded import modified_jobs
 from batchops.spec.job import Job
 
 

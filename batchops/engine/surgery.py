@@ -11,8 +11,9 @@ import orjson
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
 from batchops.engine.adopt import adopt_batch
+from batchops.engine.approved import job_record
 from batchops.engine.fetch import fetch
-from batchops.engine.gather import gather, job_record
+from batchops.engine.gather import gather
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.project import Project
 from batchops.engine.run import Run
@@ -220,7 +221,7 @@ def _import_batch(run: Run, job: Job, batch_id: str) -> Import:
 
 def _first_record(project: Project, job: Job) -> JobRecord:
     """The record of a job that was never applied: no row of it is asked, so none is recorded."""
-    gathered = gather(project, [job], is_whole_project=False, limit=1)
+    gathered = gather(project, [job], is_whole_project=False, keeps_rows=False, limit=1)
     try:
         return replace(job_record(project, gathered.jobs[0], is_limited=True), changes=None)
     finally:

@@ -12,7 +12,7 @@ import duckdb
 import orjson
 
 from batchops.plan.diff import RecordedJob
-from batchops.plan.estimate import ShardLimits, count_shards, count_waves, estimate, load_of
+from batchops.plan.estimate import ShardLimits, count_shards, count_waves, estimate, loads_of
 from batchops.plan.model import Action, BatchAction, JobPlan, Reason, Sample
 from batchops.plan.prices import Price
 
@@ -26,6 +26,7 @@ class JobFacts:
     model: str
     is_simulated: bool
     changes: str
+    settled: str
     recorded: RecordedJob | None
     is_protected: bool
     limits: ShardLimits
@@ -41,16 +42,8 @@ class JobFacts:
 
 def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) -> JobPlan:
     """Count the changes relation of one job."""
-    rows: dict[Action, int] = {}
-    reasons: dict[Reason, int] = {}
-    for action, reason, count in con.execute(
-        f"SELECT action, reason, count(*) FROM {facts.changes} GROUP BY ALL ORDER BY ALL"
-    ).fetchall():
-        rows[Action(action)] = rows.get(Action(action), 0) + count
-        if action != Action.UNCHANGED:
-            reasons[Reason(reason)] = reasons.get(Reason(reason), 0) + count
-    load = load_of(con, facts.changes)
-    due = load_of(con, facts.changes, only=f"coalesce(due_at <= TIMESTAMPTZ '{now.isoformat()}', true)")
+    rows, reasons = _counts(con, facts)
+    load, due = loads_of(con, facts.changes, due_at=now)
     batches = dict(facts.batches)
     if due.requests:
         batches[BatchAction.CREATE] = count_shards(due, facts.limits)
@@ -77,6 +70,20 @@ def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) ->
         is_protected=facts.is_protected,
         due_at=_next_due(con, facts.changes),
     )
+
+
+def _counts(con: duckdb.DuckDBPyConnection, facts: JobFacts) -> tuple[dict[Action, int], dict[Reason, int]]:
+    """How many rows there are of each action, and of each reason but that of unchanged rows."""
+    (settled,) = con.execute(f"FROM {facts.settled}").fetchone() or (0,)
+    rows: dict[Action, int] = {Action.UNCHANGED: settled} if settled else {}
+    reasons: dict[Reason, int] = {}
+    for action, reason, count in con.execute(
+        f"SELECT action, reason, count(*) FROM {facts.changes} GROUP BY ALL ORDER BY ALL"
+    ).fetchall():
+        rows[Action(action)] = rows.get(Action(action), 0) + count
+        if action != Action.UNCHANGED:
+            reasons[Reason(reason)] = reasons.get(Reason(reason), 0) + count
+    return rows, reasons
 
 
 def _sync(rows: Mapping[Action, int], facts: JobFacts) -> str:

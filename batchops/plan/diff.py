@@ -15,6 +15,7 @@ from uuid import UUID
 
 import duckdb
 
+from batchops.plan.decide import ANSWERED, PENDING, WAITING
 from batchops.plan.model import Reason
 
 _PART_REASONS = {
@@ -59,8 +60,19 @@ class DiffJob:
         return self.recorded.job_id if self.recorded else -1
 
     @property
+    def desired(self) -> str:
+        """The relation (key, fingerprint) of every row."""
+        return f"desired_{self.number}"
+
+    @property
     def changes(self) -> str:
+        """The relation of what `classify` found, of all rows but the settled ones."""
         return f"changes_{self.number}"
+
+    @property
+    def settled(self) -> str:
+        """The relation (rows): how many rows stand answered under their fingerprint."""
+        return f"settled_{self.number}"
 
 
 def ledger_digest(digest: UUID, *, key: str, is_simulated: bool, salt: str | None) -> UUID:
@@ -86,26 +98,56 @@ def _salted_sql(job: DiffJob, digest: str, key: str) -> str:
     return f"sha256({' || '.join(parts)})[1:32]::UUID"
 
 
-def find_unmatched(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Iterable[str] | None = ()) -> str:
-    """Pass one: the keys that must be rendered to be judged or sent. Returns the relation's name (key).
+def find_open(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Iterable[str] | None = ()) -> None:
+    """Pass one: set apart what is settled, rows that stand answered under their fingerprint.
 
-    `replaced` are keys that were asked to be paid for again; None means all of them.
+    Makes `open_N` with the other rows beside what is recorded of them, the view `unmatched_N(key)` of those that must
+    be rendered to be judged or sent, and `settled_N(rows)`, how many are settled. `replaced` are keys that were asked
+    to be paid for again; None means all of them.
     """
-    con.execute(f"CREATE OR REPLACE TABLE replaced_{job.number} (key VARCHAR)")
+    n = job.number
+    con.execute(f"CREATE OR REPLACE TABLE replaced_{n} (key VARCHAR)")
     if replaced is None:
-        con.execute(f"INSERT INTO replaced_{job.number} SELECT key FROM desired_{job.number}")
+        con.execute(f"INSERT INTO replaced_{n} SELECT key FROM desired_{n}")
     else:
-        con.execute(f"INSERT INTO replaced_{job.number} SELECT unnest(?::VARCHAR[])", [list(replaced)])
-    name = f"unmatched_{job.number}"
+        con.execute(f"INSERT INTO replaced_{n} SELECT unnest(?::VARCHAR[])", [list(replaced)])
+    if job.recorded is not None:
+        con.execute(_standing_sql(job))
+    con.execute(f"CREATE OR REPLACE VIEW open_{n} AS {_open_sql(job)}")
     con.execute(
-        f"""CREATE OR REPLACE TABLE {name} AS
-            SELECT d.key FROM desired_{job.number} d
-            LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
-            LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
-            WHERE r.key IS NULL OR r.fingerprint <> d.fingerprint OR coalesce(q.state, 0) IN (0, 3)
-               OR d.key IN (FROM replaced_{job.number})"""
+        f"CREATE OR REPLACE VIEW unmatched_{n} AS SELECT key FROM open_{n}"
+        f" WHERE NOT is_matched OR is_replaced OR coalesce(standing_state, 0) IN ({PENDING}, {WAITING})"
     )
-    return name
+    con.execute(
+        f"CREATE OR REPLACE TABLE settled_{n} AS"
+        f" SELECT (SELECT count(*) FROM desired_{n}) - (SELECT count(*) FROM open_{n}) AS rows"
+    )
+
+
+def _standing_sql(job: DiffJob) -> str:
+    n = job.number
+    return f"""CREATE OR REPLACE TABLE standing_{n} AS
+        SELECT d.key, d.fingerprint, r.key IS NOT NULL AS is_recorded, r.fingerprint AS recorded_fingerprint,
+               r.digest AS recorded_digest, r.round AS recorded_round, q.state AS standing_state,
+               q.outcome AS standing_outcome, p.key IS NOT NULL AS is_replaced,
+               coalesce(r.fingerprint = d.fingerprint, false) AS is_matched
+        FROM desired_{n} d
+        LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
+        LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
+        LEFT JOIN replaced_{n} p USING (key)
+        WHERE NOT (is_matched AND NOT is_replaced AND coalesce(q.state, 0) = {ANSWERED})"""
+
+
+def _open_sql(job: DiffJob) -> str:
+    """Rows that are not settled: all of them, where nothing is recorded that they could stand on."""
+    n = job.number
+    if job.recorded is not None:
+        return f"FROM standing_{n}"
+    return f"""SELECT d.key, d.fingerprint, false AS is_recorded, NULL::UHUGEINT AS recorded_fingerprint,
+                      NULL::UUID AS recorded_digest, NULL::UTINYINT AS recorded_round,
+                      NULL::UTINYINT AS standing_state, NULL::UTINYINT AS standing_outcome,
+                      p.key IS NOT NULL AS is_replaced, false AS is_matched
+               FROM desired_{n} d LEFT JOIN replaced_{n} p USING (key)"""
 
 
 def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
@@ -115,7 +157,7 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
         _diff_sql().format(
             n=job.number,
             job_id=job.job_id,
-            salted=_salted_sql(job, "g.digest", "d.key"),
+            salted=_salted_sql(job, "g.digest", "o.key"),
             keep=_flag(job.keeps_answers),
             forget=_flag(job.forgets_removed),
             held=_flag(recorded is not None and recorded.held is not None),

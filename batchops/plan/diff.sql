@@ -1,25 +1,16 @@
--- Classify every row of one job: desired against recorded. `decide` in decide.py states the same rules for one row,
--- and a property test holds the two together.
+-- Classify the rows of one job that are open: desired against recorded. `decide` in decide.py states the same rules
+-- for one row, and a property test holds the two together. Rows that `find_open` set apart as settled are unchanged.
 --
--- Reads   desired_N (key, fingerprint), digests_N (key, digest, …: only rows whose fingerprint did not match),
---         replaced_N (key), and the attached state.
--- Writes  changes_N: one row for each desired row, and one for each row to forget.
--- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and key; the flags keep, forget,
+-- Reads   open_N (see find_open), digests_N (key, digest, …: of every unmatched row), desired_N (key), and the attached
+--         state.
+-- Writes  changes_N: one row for each open row, and one for each row to forget.
+-- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and o.key; the flags keep, forget,
 --         held; and change_reason, the part of the spec that moved.
 CREATE OR REPLACE TABLE changes_{n} AS
-WITH recorded AS (
-    SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job_id}
-),
-desired AS (
-    SELECT d.key, d.fingerprint,
-           CASE WHEN g.key IS NULL THEN r.digest ELSE {salted} END AS digest,
-           r.key IS NOT NULL AS is_recorded, r.fingerprint AS recorded_fingerprint,
-           r.digest AS recorded_digest, r.round AS recorded_round,
-           p.key IS NOT NULL AS is_replaced, g.body_bytes, g.input_tokens, g.inputs
-    FROM desired_{n} d
-    LEFT JOIN recorded r USING (key)
-    LEFT JOIN digests_{n} g USING (key)
-    LEFT JOIN replaced_{n} p USING (key)
+WITH desired AS MATERIALIZED (
+    SELECT o.*, CASE WHEN g.key IS NULL THEN o.recorded_digest ELSE {salted} END AS digest,
+           g.body_bytes, g.input_tokens, g.inputs
+    FROM open_{n} o LEFT JOIN digests_{n} g USING (key)
 ),
 ledger AS (
     SELECT digest, max(round) FILTER (state = 2) AS answered_round, max(round) AS latest_round,
@@ -27,12 +18,11 @@ ledger AS (
     FROM state.requests WHERE digest IN (SELECT digest FROM desired) GROUP BY digest
 ),
 known AS (
-    SELECT d.*, q.state AS standing_state, q.outcome AS standing_outcome, l.answered_round, l.latest_round, l.latest_state,
+    SELECT d.*, l.answered_round, l.latest_round, l.latest_state,
            is_recorded AND d.digest = d.recorded_digest AS is_standing,
            -- the top bit of a fingerprint (request/render.py): made up then and real now, or the other way round
            (d.fingerprint >> 127) <> (d.recorded_fingerprint >> 127) AS simulation_changed
     FROM desired d
-    LEFT JOIN state.requests q ON q.digest = d.recorded_digest AND q.round = d.recorded_round
     LEFT JOIN ledger l ON l.digest = d.digest
 ),
 judged AS (
@@ -86,5 +76,5 @@ FROM placed p
 LEFT JOIN state.requests q ON q.digest = p.digest AND q.round = p.new_round
 UNION ALL
 SELECT r.key, r.fingerprint, r.digest, r.round, 'forget', 'row_removed', true, 0, 0, 0, NULL, 0, 0, NULL
-FROM recorded r
-WHERE {forget} AND NOT EXISTS (FROM desired_{n} d WHERE d.key = r.key)
+FROM state.rows r
+WHERE {forget} AND r.job_id = {job_id} AND NOT EXISTS (FROM desired_{n} d WHERE d.key = r.key)

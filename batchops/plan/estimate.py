@@ -7,6 +7,7 @@ Nothing is made up: a model without a known price, or an answer without a cap, l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import duckdb
 
@@ -39,16 +40,26 @@ class Load:
     inputs: int
 
 
-def load_of(con: duckdb.DuckDBPyConnection, changes: str, *, only: str = "true") -> Load:
+_SUMS = "count(*), sum(input_tokens), sum(body_bytes), sum(inputs)"
+
+
+def load_of(con: duckdb.DuckDBPyConnection, changes: str) -> Load:
     """Sum the paid requests in a changes relation; equal requests count once."""
+    return loads_of(con, changes, due_at=None)[0]
+
+
+def loads_of(con: duckdb.DuckDBPyConnection, changes: str, *, due_at: datetime | None) -> tuple[Load, Load]:
+    """`load_of`, and the same of those requests that are due by then."""
     row = con.execute(
-        f"""SELECT count(*), coalesce(sum(input_tokens), 0), coalesce(sum(body_bytes), 0), coalesce(sum(inputs), 0)
-            FROM (SELECT digest, round, any_value(input_tokens) AS input_tokens, any_value(body_bytes) AS body_bytes,
-                         any_value(inputs) AS inputs
-                  FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry') AND {only} GROUP BY digest, round)"""
+        f"""SELECT {_SUMS}, {_SUMS.replace(")", ") FILTER (is_due)")}
+            FROM (SELECT any_value(input_tokens) AS input_tokens, any_value(body_bytes) AS body_bytes,
+                         any_value(inputs) AS inputs, bool_or(coalesce(due_at <= ?, true)) AS is_due
+                  FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry') GROUP BY digest, round)""",
+        [due_at],
     ).fetchone()
     assert row is not None
-    return Load(*(int(value) for value in row))
+    numbers = [int(value or 0) for value in row]
+    return Load(*numbers[:4]), Load(*numbers[4:])
 
 
 def count_shards(load: Load, limits: ShardLimits) -> int:

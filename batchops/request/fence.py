@@ -44,6 +44,7 @@ def connect_fenced(path: str, root: Path, *, memory_limit: str, threads: int) ->
     folders = [f"{entry.path}/" for entry in readable if entry.is_folder]
     files = [entry.path for entry in readable if not entry.is_folder]
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET force_compression = 'uncompressed'")  # work tables are read once or twice
     connection.execute(f"SET allowed_directories = {_list(folders)}")
     connection.execute(f"SET allowed_paths = {_list(files)}")
     connection.execute("SET enable_external_access = false")

@@ -21,6 +21,7 @@ from batchops.request.values import column_sql, literal, quoted, type_tree
 FINGERPRINT_VERSION: Final = 1
 SIMULATED: Final = 0x80
 """Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
+DIGEST_COLUMNS: Final = "key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER"
 _INSERT_ROWS: Final = 10_000
 
 
@@ -34,23 +35,33 @@ class Rendered:
 
 
 def fingerprint(
-    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, *, is_simulated: bool = False
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    *,
+    into: str,
+    is_simulated: bool = False,
 ) -> None:
-    """Create `desired_{job_no}(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
+    """Create `into(key VARCHAR, fingerprint UHUGEINT)` in one pass over the used columns.
 
     Equal fingerprints mean equal render ids and equal used columns, types included, and answers that are all simulated
     or all real. The top byte is the version, and SIMULATED.
     """
+    hashed = fingerprint_sql(table, request, is_simulated=is_simulated)
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"CREATE OR REPLACE TABLE {into} AS SELECT {KEY} AS key, {hashed} AS fingerprint FROM {table.name}"
+        )
+
+
+def fingerprint_sql(table: SourceTable, request: CompiledRequest, *, is_simulated: bool) -> str:
+    """The fingerprint of a row as an expression over the columns of the source, for a connection in UTC."""
     used = [(name, kind) for name, kind in table.columns.items() if name in request.columns]
     constant = "".join(f"{len(part)}:{part}" for part in _constants(request, used))
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
     version = (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
-    with utc_cursor(con) as cursor:
-        cursor.execute(
-            f"CREATE OR REPLACE TABLE desired_{table.job_no} AS SELECT {KEY} AS key, "
-            f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT) AS fingerprint FROM {table.name}"
-        )
+    return f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT)"
 
 
 def utc_cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -96,12 +107,14 @@ class Explanation:
 def explain(con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest) -> Explanation:
     """Which path the rows of a source take, and why."""
     path = compile_sql(request, table)
-    if not isinstance(path, FastPath):
-        return Explanation(table.rows, 0, path)
+    by_sql, relation = (
+        (f"NOT {path.is_guarded}", path.relation()) if isinstance(path, FastPath) else ("false", table.name)
+    )
     with utc_cursor(con) as cursor:
-        found = cursor.execute(f"SELECT count(*) FILTER (NOT {path.is_guarded}) FROM {path.relation()}").fetchone()
+        found = cursor.execute(f"SELECT count(*), count(*) FILTER ({by_sql}) FROM {relation}").fetchone()
     assert found is not None
-    return Explanation(table.rows, found[0], ())
+    rows, rendered = found
+    return Explanation(rows, rendered, () if isinstance(path, FastPath) else path)
 
 
 def render_rows(
@@ -179,15 +192,12 @@ def digest_rows(
     keys: str | None,
     into: str,
 ) -> None:
-    """Create `into(key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER)`.
+    """Create `into` with DIGEST_COLUMNS.
 
     For all rows, or those whose key is in the relation `keys(key)`. `input_tokens` is an estimate, see `tokens`;
     `inputs` counts embedding inputs, else 1. BatchopsError with the failed rows, grouped, where there are any.
     """
-    con.execute(
-        f"CREATE OR REPLACE TABLE {into}"
-        "(key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER)"
-    )
+    con.execute(f"CREATE OR REPLACE TABLE {into} ({DIGEST_COLUMNS})")
     path = compile_sql(request, table)
     if not isinstance(path, FastPath) or not _digest_by_sql(con, request, path, keys, into):
         _digest_by_jinja(con, table, request, keys, into)
@@ -259,8 +269,8 @@ def fetched_rows(
     """Keys and used columns, as templates want them. On a cursor of its own: an open result owns its connection."""
     used = [name for name in table.columns if name in request.columns]
     fetched = ", ".join([KEY, *(f"{column_sql(name, table.columns[name])} AS {quoted(name)}" for name in used)])
-    wanted = "" if keys is None else f" SEMI JOIN {keys} AS wanted ON {table.name}.{KEY} = wanted.key"
+    chosen = table.name if keys is None else table.chosen(keys)
     with utc_cursor(con) as cursor:
-        cursor.execute(f"SELECT {fetched} FROM {table.name}{wanted}")
+        cursor.execute(f"SELECT {fetched} FROM {chosen}")
         while rows := cursor.fetchmany(batch_rows):
             yield [(key, dict(zip(used, values, strict=True))) for key, *values in rows]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,23 +22,46 @@ KEY: Final = "__key"
 """The column that holds the text of a row's key."""
 
 _EXAMPLES = 3
+_NAMED_BY_TEXT: Final = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "DATE", "UUID"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """The loaded source of one job: table `source_{job_no}` with `__key` and the columns of the query."""
+    """The source of one job: a relation with `__key` and the columns of the query.
+
+    It is the table `source_{job_no}` where its rows are loaded, and otherwise the query itself, run by each who reads.
+    """
 
     job_no: int
     columns: dict[str, str]
     """Name → DuckDB type, in the query's order, without `__key`."""
-    rows: int
     key_columns: tuple[str, ...]
     key_types: tuple[str, ...]
+    stream: str | None = None
+    """The query as a subquery; None where the rows are loaded."""
 
     @property
     def name(self) -> str:
-        """The table's SQL name."""
-        return f"source_{self.job_no}"
+        """What stands behind FROM."""
+        return self.stream or f"source_{self.job_no}"
+
+    def chosen(self, keys: str) -> str:
+        """What stands behind FROM for the rows, as `s`, whose key is in the relation `keys(key)`.
+
+        Where a key's text names one value of its column, that value is looked for: a file that is read for a few rows
+        then skips what cannot hold them (3 of 1 M rows of Parquet: 0.02 s instead of 0.7 s, 2026-11).
+        """
+        condition = f"s.{KEY} = wanted.key"
+        if len(self.key_types) == 1 and self.key_types[0] in _NAMED_BY_TEXT:
+            condition = f"s.{quoted(self.key_columns[0])} = TRY_CAST(wanted.key AS {self.key_types[0]})"
+        return f"{self.name} AS s SEMI JOIN {keys} AS wanted ON {condition}"
+
+    @property
+    def loaded(self) -> SourceTable:
+        """The same source as a table."""
+        return replace(self, stream=None)
 
 
 def open_work(path: Path, root: Path, *, memory_limit: str = "1GB", threads: int = 2) -> duckdb.DuckDBPyConnection:
@@ -48,8 +73,8 @@ def open_work(path: Path, root: Path, *, memory_limit: str = "1GB", threads: int
     return connect_fenced(str(path), root, memory_limit=memory_limit, threads=threads)
 
 
-def load_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit: int | None = None) -> SourceTable:
-    """Run the job's query into `source_{job_no}` and check its key; BatchopsError with located diagnostics.
+def bind_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit: int | None = None) -> SourceTable:
+    """The job's query, checked and ready to be run; BatchopsError with located diagnostics.
 
     `limit` keeps that many rows, those with the smallest hash of their key: a larger limit keeps all of them and more.
     """
@@ -57,15 +82,22 @@ def load_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit:
     types = bound_columns(con, job, select)
     if problems := column_problems(job, types):
         raise BatchopsError(*problems)
-    name, key = f"source_{job_no}", key_sql(job.spec.source.key)
     # A NULL key comes first, so that a limit does not hide it.
-    top = "" if limit is None else f"ORDER BY md5({KEY}) NULLS FIRST, {KEY} LIMIT {int(limit)}"
-    _run(con, job, f"CREATE OR REPLACE TABLE {name} AS SELECT {key} AS {KEY}, q.* FROM {wrapped(select)} AS q {top}")
-    _check_key(con, job, name)
-    (rows,) = _one(con, f"SELECT count(*) FROM {name}")
-    columns = {column: kind for column, kind in _types(con, name).items() if column != KEY}
+    top = "" if limit is None else f" ORDER BY md5({KEY}) NULLS FIRST, {KEY} LIMIT {int(limit)}"
     keys = job.spec.source.key
-    return SourceTable(job_no, columns, rows, keys, tuple(columns[column] for column in keys))
+    stream = f"(SELECT {key_sql(keys)} AS {KEY}, q.* FROM {wrapped(select)} AS q{top})"
+    columns = {column: kind for column, kind in _types(con, stream).items() if column != KEY}
+    return SourceTable(job_no, columns, keys, tuple(columns[column] for column in keys), stream)
+
+
+def load_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit: int | None = None) -> SourceTable:
+    """Run the job's query into `source_{job_no}` and check its key; BatchopsError with located diagnostics."""
+    bound = bind_source(con, job_no, job, limit=limit)
+    table = bound.loaded
+    with query_problems(job):
+        con.execute(f"CREATE OR REPLACE TABLE {table.name} AS FROM {bound.stream}")
+    check_keys(con, job, table, f"(SELECT {KEY} AS key FROM {table.name})")
+    return table
 
 
 def key_sql(columns: tuple[str, ...]) -> str:
@@ -124,9 +156,17 @@ def _key_place(job: Job, number: int) -> Place:
 # --- running it
 
 
-def _run(con: duckdb.DuckDBPyConnection, job: Job, sql: str) -> None:
+class OutOfMemory(BatchopsError):
+    """A query needs more memory than its connection may use."""
+
+
+@contextmanager
+def query_problems(job: Job) -> Iterator[None]:
+    """Tell what DuckDB says while the job's query runs as BatchopsError, at its place."""
     try:
-        con.execute(sql)
+        yield
+    except duckdb.OutOfMemoryException as problem:
+        raise OutOfMemory(query_problem(job, problem, lines_before=1)) from None
     except duckdb.Error as problem:
         raise BatchopsError(query_problem(job, problem, lines_before=1)) from None
 
@@ -142,8 +182,10 @@ def _types(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
     return {column: str(kind) for column, kind, *_ in described}
 
 
-def _check_key(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> None:
-    problems = [*_null_keys(con, job, name), *_duplicate_keys(con, job, name)]
+def check_keys(con: duckdb.DuckDBPyConnection, job: Job, table: SourceTable, keys: str) -> None:
+    """BatchopsError, with examples, where a key of the relation `keys(key)` of all rows is NULL or stands twice."""
+    (nulls,) = _one(con, f"SELECT count(*) FROM {keys} WHERE key IS NULL")
+    problems = [*(_null_keys(con, job, table.name) if nulls else ()), *_duplicate_keys(con, job, keys)]
     if problems:
         raise BatchopsError(*problems)
 
@@ -172,9 +214,9 @@ def _beside_null(con: duckdb.DuckDBPyConnection, job: Job, name: str, key: str) 
     return f", such as {shown}"
 
 
-def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, name: str) -> list[Diagnostic]:
-    grouped = f"SELECT {KEY}, count(*) AS n FROM {name} WHERE {KEY} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
-    counted = f"SELECT {KEY}, n, count(*) OVER () FROM ({grouped}) ORDER BY n DESC, {KEY} LIMIT {_EXAMPLES}"
+def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, keys: str) -> list[Diagnostic]:
+    grouped = f"SELECT key, count(*) AS n FROM {keys} WHERE key IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
+    counted = f"SELECT key, n, count(*) OVER () FROM ({grouped}) ORDER BY n DESC, key LIMIT {_EXAMPLES}"
     found = con.execute(counted).fetchall()
     if not found:
         return []
@@ -204,17 +246,30 @@ def query_problem(job: Job, problem: duckdb.Error, *, lines_before: int) -> Diag
     text = str(problem)
     place = place_in(job, QUERY)
     if mentioned := _MENTIONED.search(text):
-        line = max(int(mentioned[1]) - lines_before, 1)
+        line = _line(job.query, mentioned, lines_before)
         place = place_in(job, QUERY, line, *_columns(job.query, line, mentioned))
         text = text[: mentioned.start()]
     return place.put(_translated(problem, text, place.words), job.address)
+
+
+def _line(query: str, mentioned: re.Match[str], lines_before: int) -> int:
+    """The line of the query that DuckDB means; where more stood before it than was said, the line that it shows."""
+    line, lines = max(int(mentioned[1]) - lines_before, 1), query.split("\n")
+    if line > len(lines) or _window(mentioned) not in lines[line - 1]:
+        return next((number for number, text in enumerate(lines, 1) if _window(mentioned) in text), line)
+    return line
+
+
+def _window(mentioned: re.Match[str]) -> str:
+    """The part of a line that DuckDB shows."""
+    return mentioned[2].removeprefix("...").removesuffix("...")
 
 
 def _columns(query: str, line: int, mentioned: re.Match[str]) -> tuple[int, int]:
     """Column and length of what DuckDB points at. It shows a window of a long line, which is looked up in the query."""
     shown = mentioned[2]
     column = len(mentioned[3]) - len(f"LINE {mentioned[1]}: ")
-    window = shown.removeprefix("...").removesuffix("...")
+    window = _window(mentioned)
     lines = query.split("\n")
     start = lines[line - 1].find(window) if line <= len(lines) else -1
     column = max(column + max(start, 0) - (3 if shown.startswith("...") else 0), 0)

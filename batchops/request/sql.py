@@ -33,7 +33,7 @@ class FastPath:
 
     stages: str
     """The relation, with SOURCE where the source stands."""
-    source: str
+    source: SourceTable
     body: str
     """The canonical text; NULL under the guard."""
     digest: str
@@ -46,8 +46,8 @@ class FastPath:
 
     def relation(self, keys: str | None = None) -> str:
         """The subquery with everything above and `__key`, for all rows or those whose key is in `keys(key)`."""
-        chosen = f"(SELECT s.* FROM {self.source} AS s SEMI JOIN {keys} AS wanted ON s.{KEY} = wanted.key)"
-        return self.stages.replace(SOURCE, self.source if keys is None else chosen)
+        rows = self.source.name if keys is None else f"(SELECT s.* FROM {self.source.chosen(keys)})"
+        return self.stages.replace(SOURCE, rows)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _assembled(
     fetched = "".join(f", {column_sql(name, table.columns[name])} AS {alias}" for name, alias in names.items())
     return FastPath(
         stages=stages.around(f"(SELECT {KEY}{fetched} FROM {SOURCE})"),
-        source=table.name,
+        source=table,
         body=body,
         digest=f"CASE WHEN {guarded} THEN NULL ELSE {digest_sql(request.url, request.model, body)} END",
         input_tokens=_tokens(request, texts),

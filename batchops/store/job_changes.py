@@ -15,7 +15,10 @@ from batchops.store.changes import RequestState, to_json
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows."""
+    """A job as applied. `changes` names the work relation with its rows (see plan/diff.sql); None records no rows.
+
+    Settled rows may be left out of them: `desired` names a relation (key) of all rows, if that is not `changes`.
+    """
 
     environment: str
     address: str
@@ -27,6 +30,7 @@ class JobRecord:
     protected: bool
     moved_from: str | None = None
     changes: str | None = None
+    desired: str | None = None
     is_limited: bool = False
     """Only some of the source's rows were looked at: nothing can be said of the others."""
 
@@ -46,7 +50,7 @@ class RecordPlan:
             if job.changes is not None:
                 _record_rows(con, job_id, job.changes)
                 if not job.is_limited:
-                    _mark_removed(con, job_id, job.changes, now)
+                    _mark_removed(con, job_id, job.desired or job.changes, now)
         return {
             "plan_id": self.plan_id,
             "environment": self.jobs[0].environment if self.jobs else None,
@@ -94,16 +98,16 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
     )
 
 
-def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, changes: str, now: datetime) -> None:
+def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, desired: str, now: datetime) -> None:
     """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
     con.execute(
         f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
-        f" (SELECT key FROM {changes})",
+        f" (SELECT key FROM {desired})",
         [now, job_id],
     )
     con.execute(
         f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
-        f" (SELECT key FROM {changes})",
+        f" (SELECT key FROM {desired})",
         [job_id],
     )
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, decide
-from batchops.plan.diff import DiffJob, RecordedJob, classify, find_unmatched, ledger_digest
+from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open, ledger_digest
 from batchops.plan.model import Action
 from batchops.request.render import SIMULATED
 from batchops.store import migrations
@@ -81,13 +81,23 @@ def _job(given_flags: JobFlags) -> DiffJob:
 def _classified(
     con: duckdb.DuckDBPyConnection, job: DiffJob, desired: dict[str, tuple[UUID, bool]]
 ) -> dict[str, tuple[str, UUID, int, bool]]:
-    unmatched = find_unmatched(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
-    for (key,) in con.execute(f"FROM {unmatched}").fetchall():
+    find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
+    for (key,) in con.execute("FROM unmatched_0").fetchall():
         con.execute("INSERT INTO digests_0 VALUES (?, ?, 10, 2, 1)", [key, desired[key][0]])
     classify(con, job)
-    rows = con.execute("SELECT key, action, digest, round, moves FROM changes_0").fetchall()
+    rows = con.execute("SELECT key, action, digest, round, moves FROM changes_0").fetchall() + _settled(con)
     assert len({row[0] for row in rows}) == len(rows), "a row is in more than one class"
     return {key: (action, digest, round_, moves) for key, action, digest, round_, moves in rows}
+
+
+def _settled(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, UUID, int, bool]]:
+    """The rows that were set apart before anything was rendered, as the diff would have classified them."""
+    rows = con.execute(
+        """SELECT d.key, 'unchanged', r.digest, r.round, false FROM desired_0 d ANTI JOIN open_0 o USING (key)
+           JOIN state.rows r ON r.key = d.key AND r.job_id = 7"""
+    ).fetchall()
+    assert con.execute("FROM settled_0").fetchone() == (len(rows),)
+    return [(str(key), str(action), digest, int(round_), bool(moves)) for key, action, digest, round_, moves in rows]
 
 
 @given(desired=desired_rows, recorded=recorded_rows, ledger=ledgers, chosen=flags, was_simulated=st.booleans())
@@ -143,7 +153,7 @@ def test_sql_and_python_salt_a_digest_alike(digest: UUID, key: str, salt: str | 
         con.execute("USE memory")
         con.execute("CREATE TABLE desired_0 AS SELECT ?::VARCHAR AS key, 1::UHUGEINT AS fingerprint", [key])
         job = DiffJob(0, {}, is_simulated, salt, False, False, None)
-        find_unmatched(con, job)
+        find_open(con, job)
         con.execute(
             "CREATE TABLE digests_0 AS SELECT ?::VARCHAR AS key, ?::UUID AS digest, 1::UINTEGER AS body_bytes,"
             " 1::UINTEGER AS input_tokens, 1::UINTEGER AS inputs",
@@ -178,11 +188,12 @@ def test_thousands_of_rows_are_each_decided_as_the_oracle_does(
           [(digest, round_, state) for (digest, round_), state in ledger.items()])  # fmt: skip
     _bulk(con, "desired_0 SELECT unnest(?), unnest(?::UHUGEINT[])", [(k, d.int) for k, (d, _) in desired.items()])
     job = _job(chosen)
-    find_unmatched(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
+    find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
     unmatched = [key for (key,) in con.execute("FROM unmatched_0").fetchall()]
     _bulk(con, "digests_0 SELECT unnest(?), unnest(?::UUID[]), 1, 1, 1", [(key, desired[key][0]) for key in unmatched])
     classify(con, job)
-    found = {row[0]: row[1:] for row in con.execute("SELECT key, action, digest, round FROM changes_0").fetchall()}
+    classified = con.execute("SELECT key, action, digest, round FROM changes_0").fetchall()
+    found = {row[0]: row[1:] for row in classified + _settled(con)}
     by_digest: dict[str, dict[tuple[str, int], int]] = {}
     for (digest, round_), state in ledger.items():
         by_digest.setdefault(str(digest), {})[str(digest), round_] = state

@@ -50,3 +50,10 @@ def prompt_of(template: str, row: dict[str, Any], *, nulls: str = "error") -> st
 def table_of(con: duckdb.DuckDBPyConnection, job: Job) -> SourceTable:
     """The job's source, loaded as job 0."""
     return load_source(con, 0, job)
+
+
+def loaded_rows(con: duckdb.DuckDBPyConnection, job: Job) -> int:
+    """Load the job's source as job 0: how many rows it has."""
+    row = con.execute(f"SELECT count(*) FROM {load_source(con, 0, job).name}").fetchone()
+    assert row is not None
+    return int(row[0])

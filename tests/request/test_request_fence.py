@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from request_parts import make_job
+from request_parts import loaded_rows, make_job
 
 from batchops.diagnostics import BatchopsError
 from batchops.request.check import check_jobs
@@ -146,7 +146,7 @@ def test_files_of_the_project_are_read(fenced: Path, tmp_path: Path, query: str)
     duckdb.execute("COPY (SELECT 1 AS id) TO 'data/p.parquet'")
     con = open_work(tmp_path / "work" / "w.duckdb", fenced)
     try:
-        assert load_source(con, 0, make_job(query=query)).rows == 1
+        assert loaded_rows(con, make_job(query=query)) == 1
     finally:
         con.close()
 
@@ -154,7 +154,7 @@ def test_files_of_the_project_are_read(fenced: Path, tmp_path: Path, query: str)
 def test_absolute_path_into_the_project_is_read(fenced: Path, tmp_path: Path) -> None:
     con = open_work(tmp_path / "work" / "w.duckdb", fenced)
     try:
-        assert load_source(con, 0, make_job(query=f"FROM '{fenced}/data/x.csv'")).rows == 1
+        assert loaded_rows(con, make_job(query=f"FROM '{fenced}/data/x.csv'")) == 1
     finally:
         con.close()
 
@@ -164,7 +164,7 @@ def test_query_spills_beside_the_work_database_and_nowhere_else(fenced: Path, tm
     before = _files(tmp_path)
     try:
         query = "SELECT range AS id, repeat(md5(range::VARCHAR), 8) AS t FROM range(300000) ORDER BY t"
-        assert load_source(con, 0, make_job(query=query)).rows == 300_000
+        assert loaded_rows(con, make_job(query=query)) == 300_000
     finally:
         con.close()
     assert _files(tmp_path) == before

@@ -96,7 +96,7 @@ def test_connection_is_free_while_rows_stream(con: duckdb.DuckDBPyConnection) ->
 def test_empty_source_gives_empty_relations(con: duckdb.DuckDBPyConnection) -> None:
     job = make_job(query="SELECT 1 AS id WHERE false")
     table, request = table_of(con, job), compile_request(job)
-    fingerprint(con, table, request)
+    fingerprint(con, table, request, into="desired_0")
     digest_rows(con, table, request, keys=None, into="d")
     assert list(render_rows(con, table, request)) == []
     assert con.execute("SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM desired_0)").fetchone() == (0, 0)
@@ -157,7 +157,7 @@ def test_pass_ends_at_the_first_row_that_costs_too_much(con: duckdb.DuckDBPyConn
 
 def fingerprints(con: duckdb.DuckDBPyConnection, job: Job) -> dict[str, int]:
     table = table_of(con, job)
-    fingerprint(con, table, compile_request(job))
+    fingerprint(con, table, compile_request(job), into="desired_0")
     return dict(con.execute("SELECT key, fingerprint FROM desired_0").fetchall())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from request_parts import make_job, table_of
+from request_parts import loaded_rows, make_job, table_of
 
 from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position
 from batchops.request.source import load_source
@@ -28,7 +28,7 @@ def keys_of(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 def test_table_holds_the_columns_and_the_text_of_the_key(con: duckdb.DuckDBPyConnection) -> None:
     table = table_of(con, make_job(query="SELECT 1.50 AS id, 'x' AS \"a b\", [DATE '2024-01-01'] AS d"))
-    assert (table.job_no, table.rows, table.key_columns, table.key_types) == (0, 1, ("id",), ("DECIMAL(3,2)",))
+    assert (table.job_no, table.key_columns, table.key_types) == (0, ("id",), ("DECIMAL(3,2)",))
     assert table.columns == {"id": "DECIMAL(3,2)", "a b": "VARCHAR", "d": "DATE[]"}
     assert keys_of(con) == ["1.50"]
 
@@ -55,7 +55,7 @@ def test_key_of_several_columns_is_a_json_array_of_texts(con: duckdb.DuckDBPyCon
     ],
 )
 def test_select_may_end_and_begin_as_people_write_it(con: duckdb.DuckDBPyConnection, query: str) -> None:
-    assert table_of(con, make_job(query=query)).rows == 1
+    assert loaded_rows(con, make_job(query=query)) == 1
 
 
 def test_duplicate_keys_are_told_with_examples(con: duckdb.DuckDBPyConnection) -> None:
@@ -67,7 +67,7 @@ def test_duplicate_keys_are_told_with_examples(con: duckdb.DuckDBPyConnection) -
 def test_keys_are_compared_by_their_text(con: duckdb.DuckDBPyConnection) -> None:
     (found,) = problems_of(con, make_job(query="SELECT unnest(['a', 'a', 'A']) AS id"))
     assert "1 value of id" in found.detail
-    assert table_of(con, make_job(query="SELECT unnest(['a', 'A', '']) AS id")).rows == 3
+    assert loaded_rows(con, make_job(query="SELECT unnest(['a', 'A', '']) AS id")) == 3
 
 
 def test_null_keys_are_told_with_what_stands_beside_them(con: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,62 @@
+"""What is on record of the jobs: read back, compared with the specs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from batchops.diagnostics import BatchopsError
+from batchops.engine.project import Project
+from batchops.plan.diff import RecordedJob
+from batchops.request.template import compile_request
+from batchops.spec.job import Job
+
+
+def read_recorded(project: Project) -> list[RecordedJob]:
+    """The jobs of this environment as recorded, removed ones too."""
+    rows = project.reader.rows(
+        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
+        " removed_at IS NOT NULL AS is_removed FROM state.jobs WHERE environment = ?",
+        [project.environment],
+    )
+    return [
+        RecordedJob(
+            job_id=row["job_id"],
+            address=row["address"],
+            provider=row["provider"],
+            is_simulated=row["is_simulated"],
+            parts=orjson.loads(row["parts"]),
+            spec=orjson.loads(row["spec"]),
+            is_protected=row["protected"],
+            held=row["held"],
+            is_removed=row["is_removed"],
+        )
+        for row in rows
+    ]
+
+
+def modified_jobs(project: Project, jobs: Sequence[Job]) -> set[str]:
+    """Addresses of jobs that are new, or whose query, prompt, model, params, schema or provider moved since applied.
+
+    A job that cannot be compiled counts: planning it tells what is wrong with it.
+    """
+    recorded = {job.address: job for job in read_recorded(project) if not job.is_removed}
+    return {job.address for job in jobs if _is_modified(job, recorded.get(job.address))}
+
+
+def _is_modified(job: Job, recorded: RecordedJob | None) -> bool:
+    if recorded is None or recorded.provider != job.provider or recorded.spec.get("query") != job.query:
+        return True
+    try:
+        return dict(compile_request(job).parts) != recorded.parts
+    except BatchopsError:
+        return True
+
+
+def removed_jobs(project: Project, recorded: Mapping[str, RecordedJob]) -> tuple[RecordedJob, ...]:
+    """Recorded jobs that no spec declares any more, disabled ones and renamed ones not counted."""
+    jobs = project.load().jobs
+    declared = {job.address for job in jobs}
+    moved = {job.spec.moved_from for job in jobs if job.address not in recorded}
+    return tuple(job for address, job in recorded.items() if not job.is_removed and address not in declared | moved)

@@ -1,0 +1,94 @@
+"""The private folder and work database of one command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from batchops.engine.project import Project
+from batchops.request.source import open_work
+from batchops.store.connection import limit_resources
+
+MEMORY_LIMIT = "1GB"
+FRUGAL_LIMIT = "300MB"
+"""Enough to stream any number of rows; the parquet reader would fill whatever it is given."""
+THREADS = 2
+
+
+class Work:
+    """A DuckDB file of this command alone, opened one way or the other: tables stay from one to the next.
+
+    `con` runs SQL of ours and may attach the state; within `fenced` the users' queries run. Close it: its folder goes.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.folder = new_work_folder(project)
+        self._root = project.root
+        self._path = self.folder / "work.duckdb"
+        self._con: duckdb.DuckDBPyConnection | None = None
+        self._is_frugal = True
+
+    @property
+    def con(self) -> duckdb.DuckDBPyConnection:
+        if self._con is None:
+            self._con = duckdb.connect(str(self._path))
+            limit_resources(self._con, memory_limit=MEMORY_LIMIT, threads=THREADS, temp_directory=self.folder / "spill")
+        return self._con
+
+    @contextmanager
+    def fenced(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The same database behind the fence of the project. `con` is another one after it."""
+        self._let_go()
+        limit = FRUGAL_LIMIT if self._is_frugal else MEMORY_LIMIT
+        con = open_work(self._path, self._root, memory_limit=limit, threads=THREADS)
+        try:
+            yield con
+        finally:
+            con.close()
+
+    def allow_more(self) -> bool:
+        """Let queries have more memory from now on. False when they had it already."""
+        had_more, self._is_frugal = not self._is_frugal, False
+        return not had_more
+
+    def _let_go(self) -> None:
+        if self._con is not None:
+            self._con.close()
+            self._con = None
+
+    def close(self) -> None:
+        self._let_go()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def new_work_folder(project: Project) -> Path:
+    """A private folder of this process under state/work, its process id in the name so that leavings can be swept."""
+    folder = project.work_folder / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def sweep_work(project: Project) -> None:
+    """Remove work folders of processes that are gone. Only under the lease."""
+    if not project.work_folder.exists():
+        return
+    for folder in project.work_folder.iterdir():
+        pid, _, _ = folder.name.partition("-")
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

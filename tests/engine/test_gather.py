@@ -1,0 +1,227 @@
+"""Sources are streamed for a plan, kept for an apply, and read as a whole when they give other rows each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batchops.diagnostics import BatchopsError
+from batchops.engine import gather as gathering
+from batchops.engine import work
+from batchops.engine.approved import job_record
+from batchops.engine.gather import Gathered, gather
+from batchops.engine.planning import assemble
+from batchops.engine.project import Project, open_project
+from batchops.plan.diff import find_open
+from batchops.plan.model import Action, Plan
+from batchops.settings import load_settings
+from batchops.store.job_changes import RecordPlan
+
+JOB = """\
+name: job
+source: {{query: "{query}", key: id}}
+model: gpt-5-mini
+template: "{template}"
+"""
+ROWS = "FROM read_csv('data/rows.csv', types={'id': 'BIGINT', 'text': 'VARCHAR'})"
+
+
+class Bench:
+    """A project of one job over data/rows.csv."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "jobs").mkdir()
+        (root / "data").mkdir()
+        (root / "batchops.toml").write_text('provider = "local"\n')
+        self.job()
+        self.rows({1: "one", 2: "two", 3: "three"})
+
+    def job(self, *, query: str = ROWS, template: str = "{{ text }}") -> None:
+        text = JOB.format(query=query.replace('"', '\\"'), template=template)
+        (self.root / "jobs" / "job.yaml").write_text(text)
+
+    def rows(self, rows: dict[int, str]) -> None:
+        lines = ["id,text", *(f"{key},{text}" for key, text in rows.items())]
+        (self.root / "data" / "rows.csv").write_text("\n".join(lines) + "\n")
+
+    def opened(self) -> Project:
+        return open_project(self.root, load_settings(self.root, environ={}))
+
+    def answer(self) -> None:
+        """Approve what is wanted now, and have all of it answered."""
+        with self.opened() as project, project.leased(timedelta(0)) as store:
+            gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=True)
+            record = job_record(project, gathered.jobs[0], is_limited=False)
+            store.commit(RecordPlan((record,), "plan"), con=gathered.con)
+            gathered.close()
+        with duckdb.connect(self.root / "state" / "batchops.duckdb") as con:
+            con.execute("UPDATE requests SET state = 2, outcome = 0, attempts = 1")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.chdir(tmp_path)
+    return Bench(tmp_path)
+
+
+@pytest.fixture(params=[False, True], ids=["plan", "apply"])
+def keeps_rows(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def gathered_of(bench: Bench) -> Iterator[Callable[..., Gathered]]:
+    made: list[tuple[Project, Gathered]] = []
+
+    def make(*, keeps_rows: bool) -> Gathered:
+        project = bench.opened()
+        gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=keeps_rows)
+        made.append((project, gathered))
+        return gathered
+
+    yield make
+    for project, gathered in made:
+        gathered.close()
+        project.close()
+
+
+def rows_at_hand(gathered: Gathered) -> list[str]:
+    tables = gathered.con.execute("SELECT table_name FROM duckdb_tables() WHERE table_name = 'source_0'").fetchall()
+    if not tables:
+        return []
+    return [text for (text,) in gathered.con.execute("SELECT text FROM source_0 ORDER BY ALL").fetchall()]
+
+
+def plan_of(gathered: Gathered, samples: int = 3) -> Plan:
+    return assemble(gathered, (), samples=samples)
+
+
+def shown(plan: Plan) -> list[object]:
+    return [sample.after["messages"][0]["content"] for sample in plan.jobs[0].samples]
+
+
+def test_a_plan_holds_no_row_of_the_source(bench: Bench, gathered_of: Callable[..., Gathered]) -> None:
+    new = gathered_of(keeps_rows=False)
+    plan = plan_of(new)
+    assert (plan.rows(Action.SUBMIT), sorted(map(str, shown(plan)))) == (3, ["one", "three", "two"])
+    assert rows_at_hand(new) == []
+    bench.answer()
+    bench.rows({1: "one", 2: "other", 4: "four"})
+    moved = gathered_of(keeps_rows=False)
+    plan = plan_of(moved)
+    assert plan.jobs[0].rows == {Action.SUBMIT: 1, Action.RESUBMIT: 1, Action.UNCHANGED: 1}
+    assert sorted(map(str, shown(plan))) == ["four", "other"]
+    assert rows_at_hand(moved) == []
+
+
+def test_an_apply_keeps_the_rows_that_it_may_send_and_no_others(
+    bench: Bench, gathered_of: Callable[..., Gathered]
+) -> None:
+    assert rows_at_hand(gathered_of(keeps_rows=True)) == ["one", "three", "two"]
+    bench.answer()
+    bench.rows({1: "one", 2: "other", 4: "four"})
+    assert rows_at_hand(gathered_of(keeps_rows=True)) == ["four", "other"]
+
+
+def test_nothing_is_read_again_when_nothing_changed(
+    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
+) -> None:
+    bench.answer()
+    gathered = gathered_of(keeps_rows=keeps_rows)
+    assert plan_of(gathered).jobs[0].rows == {Action.UNCHANGED: 3}
+    assert rows_at_hand(gathered) == []
+    assert gathered.con.execute("SELECT count(*) FROM digests_0").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [{1: "one", 2: "again", 3: "three", 4: "four"}, {1: "one", 3: "three"}, {2: "two", 4: "four"}],
+    ids=["changed", "gone", "other keys"],
+)
+def test_a_source_that_moves_between_the_passes_is_read_as_a_whole(
+    bench: Bench,
+    gathered_of: Callable[..., Gathered],
+    monkeypatch: pytest.MonkeyPatch,
+    keeps_rows: bool,
+    then: dict[int, str],
+) -> None:
+    bench.answer()
+    bench.rows({1: "one", 2: "other", 3: "three", 4: "new"})
+
+    def find_and_move(*given: object, **named: object) -> None:
+        bench.rows(then)
+        find_open(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gathering, "find_open", find_and_move)
+    gathered = gathered_of(keeps_rows=keeps_rows)
+    desired = gathered.con.execute("SELECT key FROM desired_0 ORDER BY ALL").fetchall()
+    wanted = {1: "one", 2: "two", 3: "three"}
+    plan = plan_of(gathered)
+    if gathered.diagnostics:
+        assert [(found.code, found.address) for found in gathered.diagnostics] == [("source_moved", "job")]
+        assert desired == [(str(key),) for key in then]
+        changed = {text for key, text in then.items() if wanted.get(key) != text}
+        assert set(shown(plan)) == changed
+    else:  # a plan, and every row that it looked at again was still there: it shows those as they are now
+        assert not keeps_rows
+        assert set(then) >= {2, 4}
+        assert set(shown(plan)) <= {*then.values()}
+
+
+def test_a_query_that_gives_other_rows_each_time_is_run_once(
+    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
+) -> None:
+    bench.job(query="SELECT range AS id, random()::VARCHAR AS text FROM range(50)")
+    gathered = gathered_of(keeps_rows=keeps_rows)
+    texts = rows_at_hand(gathered)
+    assert len(texts) == 50
+    assert set(shown(plan_of(gathered))) <= set(texts)
+    assert not gathered.diagnostics
+
+
+def test_a_query_that_needs_more_memory_is_given_more(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT 1 AS id, md5(list(repeat(i::VARCHAR, 100))::VARCHAR) AS text FROM range(100000) t(i)"
+    bench.job(query=query)
+    monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
+    assert plan_of(gathered_of(keeps_rows=False)).rows(Action.SUBMIT) == 1
+    monkeypatch.setattr(work, "MEMORY_LIMIT", "40MB")
+    with pytest.raises(BatchopsError) as refused:
+        gathered_of(keeps_rows=False)
+    (found,) = refused.value.diagnostics
+    assert (found.code, found.address) == ("query_failed", "job")
+    assert found.location is not None
+
+
+def test_a_query_that_fails_while_it_streams_is_told_at_its_place(
+    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
+) -> None:
+    bench.rows({1: "7", 2: "8"})
+    bench.job(query=f"SELECT id, text::INTEGER AS text {ROWS}")
+    bench.answer()
+    bench.rows({1: "7", 2: "x"})
+    with pytest.raises(BatchopsError) as refused:
+        gathered_of(keeps_rows=keeps_rows)
+    (found,) = refused.value.diagnostics
+    assert (found.code, found.address) == ("query_failed", "job")
+    assert found.location is not None
+    assert found.location.start.line == 2
+
+
+@pytest.mark.parametrize("template", ["{{ text }}", "{{ text[:2] }}"], ids=["sql", "jinja"])
+def test_both_ways_to_read_rows_give_the_same_digests(
+    bench: Bench, gathered_of: Callable[..., Gathered], template: str
+) -> None:
+    bench.job(template=template)
+    made = []
+    for keeps_rows in (False, True):
+        con = gathered_of(keeps_rows=keeps_rows).con
+        made.append(con.execute("SELECT key, digest, action, reason FROM changes_0 ORDER BY key").fetchall())
+    assert made[0] == made[1]
+    assert len(made[0]) == 3
