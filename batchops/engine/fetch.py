@@ -61,7 +61,7 @@ def fetch(run: Run, found: Submission, remote: RemoteBatch, job: Job | None) -> 
         return True
     finally:
         if judging is not None:
-            judging.con.close()
+            judging.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -81,9 +81,12 @@ class _Spool:
         written = self.file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
         self.rows, self.longest = self.rows + 1, max(self.longest, written)
 
+    def close(self) -> None:
+        self.file.close()
+
     def relation(self) -> str:
         """SQL of all rows; nothing may be added after it."""
-        self.file.close()
+        self.close()
         if not self.rows:
             return f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in self.types.items())} WHERE false)"
         columns = ", ".join(f"{name}: {sql_text(kind)}" for name, kind in self.types.items())
@@ -105,7 +108,7 @@ class Totals:
 
 
 class Judging:
-    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`."""
+    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it."""
 
     def __init__(
         self,
@@ -134,6 +137,12 @@ class Judging:
         self.verdicts: dict[tuple[Any, ...], Verdict] = {}
         self.held_because: str | None = None
         self.next_due_at: datetime | None = None
+
+    def close(self) -> None:
+        """Let go of the relations and of the files behind them."""
+        self.judged.close()
+        self.answers.close()
+        self.con.close()
 
     def _read_state(self, reader: StateReader) -> dict[str, Any]:
         """Make `manifest`, every line sent; returns what the answers are judged by."""

@@ -131,7 +131,7 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
                  for name, types in relations]  # fmt: skip
         return found[0], found[1], totals
     finally:
-        judging.con.close()
+        judging.close()
 
 
 class Writer:
