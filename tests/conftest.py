@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
 import hypothesis
 import pytest
+from crew import dismiss_shared_crew
 
 KINDS = {
     "scenarios": "scenario",
@@ -18,6 +20,8 @@ KINDS = {
     "suite": "suite",
     "conformance": "suite",
     "examples": "example",
+    "faults": "fault",
+    "cli": "command line",
     "docs": "repository",
     "repository": "repository",
     "protocol": "model",
@@ -37,6 +41,9 @@ hypothesis.settings.load_profile("quick")
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "AZURE_OPENAI_", "BATCHOPS_"))]:
     del os.environ[_name]  # a developer's key or endpoint must never reach a test
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _ROOT = Path(__file__).parent
 _counts: Counter[tuple[str, str]] = Counter()
 _reached: list[str] = []
@@ -49,6 +56,10 @@ def _kind(item: pytest.Item) -> str:
     path = item.path.relative_to(_ROOT) if item.path.is_relative_to(_ROOT) else Path(item.path.name)
     words = [word for part in path.with_suffix("").parts for word in part.split("_")]
     return next((KINDS[word] for word in words if word in KINDS), "unit")
+
+
+def pytest_unconfigure() -> None:
+    dismiss_shared_crew()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

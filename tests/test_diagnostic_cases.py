@@ -14,13 +14,12 @@ import importlib.util
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from crew import Command, shared_crew
 
 from batchops.cli.main import module_of
 from batchops.spec.yaml import parse
@@ -59,23 +58,14 @@ def _write(root: Path, files: dict[str, Any]) -> None:
                 raise AssertionError(f"{name}: {content!r} is no file of a case")
 
 
-def _start(root: Path, files: dict[str, Any], command: str) -> subprocess.Popen[str]:
+def _start(root: Path, files: dict[str, Any], command: str) -> Command:
     root.mkdir()
     _write(root, files)
     if not any((root / name).exists() for name in ("batchops.toml", "pyproject.toml")):
         (root / "batchops.toml").write_text('provider = "local"\n', encoding="utf-8")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("BATCHOPS_", "OPENAI_"))}
-    environ |= {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", "HOME": str(root), "PYTHONUTF8": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "batchops", *shlex.split(command)],
-        cwd=root,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-    )
+    environ |= {"NO_COLOR": "1", "HOME": str(root)}
+    return shared_crew().start(shlex.split(command), cwd=root, environ=environ)
 
 
 def _shows(output: str, code: str) -> bool:
@@ -93,10 +83,11 @@ def test_code_is_shown_where_it_should_be_and_not_where_all_is_well(path: Path, 
         pytest.skip(f"the verb of `{case['command']}` is not built yet")
     wrong = _start(tmp_path / "wrong", case["files"], case["command"])
     right = _start(tmp_path / "right", {**case["files"], **case["ok"]}, case["command"])
-    shown, silent = wrong.communicate(timeout=60)[0], right.communicate(timeout=60)[0]
+    ended = wrong.wait(60)
+    shown, silent = (found.out + found.err for found in (ended, right.wait(60)))
     assert case["expect"] in shown
     assert _shows(shown, path.stem), shown
-    assert wrong.returncode == case["exit"], shown
+    assert ended.code == case["exit"], shown
     assert not _shows(silent, path.stem), silent
     assert "This is a bug in batchops" not in silent, silent
 

@@ -179,7 +179,7 @@ def test_the_lock_satisfies(requirement: Requirement) -> None:
     assert pinned[requirement.name.replace(".", "-")] in requirement.specifier, "make lock"
 
 
-@pytest.mark.parametrize("lock", ["requirements/dev.lock", "requirements/duckdb-1.5.lock"])
+@pytest.mark.parametrize("lock", ["requirements/dev.lock", "requirements/duckdb-1.5.lock", "requirements/ogx.lock"])
 def test_a_lock_has_hashes_and_names_no_place(lock: str) -> None:
     blocks = re.split(r"^(?=[a-z0-9.-]+==)", read(lock), flags=re.M)[1:]
     assert [block.split()[0] for block in blocks if "--hash=sha256:" not in block] == []

@@ -66,7 +66,7 @@ def command(
             printer,
             lambda: apply(
                 project,
-                scope_of(invocation, limit, replace),
+                scope_of(invocation, limit, replace, [*cost_over, *allow_protected]),
                 approve=_approval(invocation, printer, stopping, auto_approve=auto_approve or planfile is not None),
                 emit=printer,
                 stop=stop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,12 +56,12 @@ def choosing_options(function: F) -> F:
     return function
 
 
-def scope_of(invocation: Invocation, limit: int | None, replace: Sequence[str]) -> Scope:
-    """What the flags chose; without --limit, the environment's."""
+def scope_of(invocation: Invocation, limit: int | None, replace: Sequence[str], allowed: Iterable[str] = ()) -> Scope:
+    """What the flags chose; without --limit, the environment's. `allowed` are the jobs of the --allow flags."""
     from batchops.engine.scope import Scope
 
     chosen = invocation.loaded.limit if limit is None else limit
-    return Scope(invocation.select, invocation.exclude, chosen, tuple(replace))
+    return Scope(invocation.select, invocation.exclude, chosen, tuple(replace), tuple(allowed))
 
 
 def allowances_of(cost_over: dict[str, float], protected: Sequence[str], *, unknown_cost: bool) -> Allowances:
@@ -117,7 +117,7 @@ def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyR
     finally:
         printer.close()
     if not invocation.json:
-        invocation.out(render_outcome(result.summary))
+        invocation.out(render_outcome(result.summary, has_failed=result.exit_code == ExitCode.ERROR))
     return prevailing([result.exit_code, ExitCode.INTERRUPTED if stop.is_requested else ExitCode.DONE])
 
 

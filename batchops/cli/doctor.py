@@ -102,9 +102,11 @@ def _credentials(loaded: LoadedSettings) -> Iterator[dict[str, Any]]:
 
 
 def _look_at_state(found: Findings, loaded: LoadedSettings, invocation: Invocation) -> None:
-    from batchops.store.integrity import find_damage  # it needs DuckDB
+    from batchops.store.footprint import footprint  # it needs DuckDB
+    from batchops.store.integrity import find_damage
     from batchops.store.lease import current_holder
     from batchops.store.store import StateReader
+    from batchops.views.footprint import footprint_document
 
     url = loaded.settings.state.url
     reader = StateReader(invocation.root / url)
@@ -115,7 +117,7 @@ def _look_at_state(found: Findings, loaded: LoadedSettings, invocation: Invocati
     found.state |= {
         "lineage": identity.lineage,
         "serial": identity.serial,
-        "bytes": reader.path.stat().st_size,
+        **footprint_document(footprint(reader)),
         "leased_by": f"{holder.holder} on {holder.host}, process {holder.pid}" if holder else None,
     }
     damage = find_damage(reader)

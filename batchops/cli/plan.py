@@ -57,7 +57,7 @@ def command(
     from batchops.engine.project import open_project
     from batchops.plan.guard import refusals
 
-    scope = scope_of(invocation, limit, replace)
+    scope = scope_of(invocation, limit, replace, [*cost_over, *allow_protected])
     with open_project(invocation.root, invocation.loaded) as project:
         plan = make_plan(
             project, scope, offline=offline, samples=samples, out=out and out.absolute(), refresh_only=refresh_only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,25 @@ def declared_jobs(invocation: Invocation) -> Declared:
     settings = invocation.loaded.settings
     loaded = load_project(invocation.root, default_provider=settings.provider, providers=tuple(settings.providers))
     return Declared({job.address: job for job in loaded.jobs}, tuple(loaded.diagnostics))
+
+
+def chosen_jobs(invocation: Invocation, jobs: Collection[Job]) -> tuple[Job, ...]:
+    """Those of `jobs` that `--select` and `--exclude` leave; what is broken elsewhere does not matter.
+
+    Raises UsageProblem for a selector that means nothing.
+    """
+    if not invocation.select and not invocation.exclude:
+        return tuple(jobs)
+    from batchops.spec.load import select_jobs
+
+    modified: Collection[str] = ()
+    if any(selector.startswith("state:") for selector in (*invocation.select, *invocation.exclude)):
+        from batchops.engine.project import open_project
+        from batchops.engine.recorded import modified_jobs  # it imports duckdb
+
+        with open_project(invocation.root, invocation.loaded) as project:
+            modified = modified_jobs(project, tuple(jobs))
+    return select_jobs(jobs, invocation.select, invocation.exclude, modified=modified)
 
 
 def recorded_or_declared(

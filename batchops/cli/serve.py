@@ -14,10 +14,17 @@ import click
 from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import BatchopsError, ExitCode, UsageProblem, error
 from batchops.profiles import PROFILES
-from batchops.units import parse_count
+from batchops.settings.model import is_web_address
+from batchops.units import parse_count, parse_size
 
 if TYPE_CHECKING:
     from batchops.server.options import ServerOptions
+
+
+def _url(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_web_address(value):
+        raise click.BadParameter(f"{value!r} is no address, such as https://api.example.com/v1.", ctx, parameter)
+    return value
 
 
 @click.command("serve")
@@ -25,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where files and batches are kept.")
 @click.option("--answers", default="simulated", show_default=True, help="simulated, or module:function.")
-@click.option("--upstream", metavar="URL", help="Forward each line to this real-time endpoint (https://…/v1).")
+@click.option(
+    "--upstream", metavar="URL", callback=_url, help="Forward each line to this real-time endpoint (https://…/v1)."
+)
 @click.option("--upstream-key", metavar="env:NAME", help="The endpoint's key, by reference.")
 @click.option("--upstream-concurrency", default=8, show_default=True, type=click.IntRange(1, 256))
 @click.option(
@@ -34,11 +43,14 @@ if TYPE_CHECKING:
 @click.option("--faults", type=click.Path(path_type=Path), help="A fault plan (TOML or JSON).")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of simulated answers and of dice.")
 @click.option("--key", "keys", multiple=True, metavar="env:NAME", help="A bearer key to ask for; repeatable.")
-@click.option("--webhook", metavar="URL", help="Where to send batch.completed and its kin.")
+@click.option("--webhook", metavar="URL", callback=_url, help="Where to send batch.completed and its kin.")
 @click.option("--webhook-secret", metavar="env:NAME", help="What signs them: base64, as whsec_….")
 @click.option(
     "--enqueued-tokens", multiple=True, metavar="MODEL=COUNT", help="Most prompt tokens waiting; * is any model."
 )
+@click.option("--rate-limits", is_flag=True, help="429 beyond the service's uploads a minute and batches an hour.")
+@click.option("--max-storage", metavar="SIZE", help="Most that the files of a key may take, such as 20GB.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model it knows; repeatable. Any if none.")
 @shared_options()
 def command(
     invocation: Invocation,
@@ -51,15 +63,18 @@ def command(
     upstream_key: str | None,
     keys: tuple[str, ...],
     enqueued_tokens: tuple[str, ...],
+    models: tuple[str, ...],
     answers: str,
     upstream: str | None,
     upstream_concurrency: int,
     seed: int,
     webhook: str | None,
     webhook_secret: str | None,
+    rate_limits: bool,
+    max_storage: str | None,
 ) -> ExitCode:
     """The embedded Files+Batches API: simulated answers, a Python function, or a real-time endpoint behind it."""
-    from batchops.server.options import ServerOptions
+    from batchops.server.options import Limits, ServerOptions
 
     if (webhook is None) != (webhook_secret is None):
         detail = "--webhook and --webhook-secret come together: a webhook is always signed."
@@ -75,7 +90,10 @@ def command(
         webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
+        models=frozenset(models),
         profile=profile,
+        rate_limits=rate_limits,
+        limits=Limits(storage_bytes=_size(max_storage)) if max_storage else Limits(),
     )
     return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
 
@@ -132,6 +150,14 @@ def _secret(reference: str) -> str:
     if not (value := os.environ.get(name)):
         raise UsageProblem(error("unset_variable", "Environment variable not set.", f"{name} is to hold a key."))
     return value
+
+
+def _size(written: str) -> int:
+    try:
+        return parse_size(written)
+    except ValueError as problem:
+        detail = f'"{written}" is not accepted for --max-storage; write a size, such as 20GB.'
+        raise UsageProblem(error("usage", "Usage error.", detail)) from problem
 
 
 def _limit(written: str) -> tuple[str, int]:

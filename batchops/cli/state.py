@@ -12,7 +12,7 @@ import click
 
 from batchops.cli.holding import finish, lock_timeout_option, opened
 from batchops.cli.main import unknown_verb
-from batchops.cli.options import Invocation, shared_options
+from batchops.cli.options import Invocation, duration, shared_options
 from batchops.cli.reading import reading_state, state_path
 from batchops.diagnostics import BatchopsError, Severity, UsageProblem, error
 
@@ -231,19 +231,51 @@ def _finish_repair(invocation: Invocation, done: Repair) -> int:
 
 
 @command.command("compact")
+@click.option(
+    "--keep-attempts", metavar="AGE", callback=duration, help="Drop older tries that a later one made up for."
+)
+@click.option("--keep-events", metavar="AGE", callback=duration, help="Drop older events.")
 @lock_timeout_option
 @shared_options(json=True)
-def compact(invocation: Invocation, *, lock_timeout: timedelta | None) -> int:
-    """Write the state anew, without what nobody needs, and remove what killed commands left beside it."""
-    from batchops.engine.records import compact as compact_state
+def compact(
+    invocation: Invocation,
+    *,
+    keep_attempts: timedelta | None,
+    keep_events: timedelta | None,
+    lock_timeout: timedelta | None,
+) -> int:
+    """Write the state anew without what nobody needs, merge small answer files, remove what killed commands left.
+
+    Tries and events go by age only where --keep-attempts and --keep-events, or the settings of those names, say so.
+    No answer that a row stands on or could go back to is ever dropped.
+
+    \b
+    batchops state compact
+    batchops state compact --keep-attempts 30d --keep-events 90d
+    """
+    from batchops.engine.compaction import compact as compact_state
+    from batchops.views.footprint import footprint_document, footprint_lines
 
     with opened(invocation) as project:
-        done = compact_state(project, lock_timeout=lock_timeout or timedelta(0))
-    document = {"before_bytes": done.before_bytes, "after_bytes": done.after_bytes, "requests": done.requests,
-                "leavings": done.leavings, "backup": str(done.backup)}  # fmt: skip
+        done = compact_state(
+            project, keep_attempts=keep_attempts, keep_events=keep_events, lock_timeout=lock_timeout or timedelta(0)
+        )
+    dropped = {"requests": done.requests, "attempts": done.attempts, "events": done.events}
+    document = {
+        "before_bytes": done.before.state_bytes,
+        "after_bytes": done.after.state_bytes,
+        **dropped,
+        "merged_files": done.merged_files,
+        "leavings": done.leavings,
+        "footprint": footprint_document(done.after),
+        "backup": str(done.backup),
+    }
     lines = [
-        f"{done.before_bytes:,} bytes are {done.after_bytes:,} now; {done.requests:,} requests that nobody wants any"
-        " more are dropped.",
+        f"{done.before.state_bytes:,} bytes are {done.after.state_bytes:,} now, those of the answers"
+        f" {done.before.answer_bytes:,} are {done.after.answer_bytes:,}.",
+        f"Dropped: {', '.join(f'{count:,} {name}' for name, count in dropped.items())}."
+        f" Merged answer files: {done.merged_files:,}.",
+        *footprint_lines(done.after),
         f"Backup: {done.backup}",
     ]
     return finish(invocation, document, lines)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchops.cli.options import Invocation, shared_options
+from batchops.cli.reading import chosen_jobs
 from batchops.diagnostics import Diagnostic, ExitCode, Severity
 from batchops.request.offer import check_offers
 from batchops.spec.files import with_snippets
@@ -20,15 +21,19 @@ if TYPE_CHECKING:
 
 
 @click.command("validate", help="Check every spec, template, schema and query binding; never uses the network.")
-@shared_options(json=True)
+@shared_options(json=True, select=True)
 def command(invocation: Invocation) -> int:
-    """Print every problem, sorted by place, and exit 1 when one of them is an error."""
+    """Print every problem, sorted by place, and exit 1 when one of them is an error.
+
+    Every spec is read, whatever is selected: a broken one may be what was meant.
+    """
     from batchops.views.diagnostics import render_json, render_text  # its turn comes when all is read
 
     root, settings = invocation.root, invocation.loaded.settings
     loaded = load_project(root, default_provider=settings.provider, providers=tuple(settings.providers))
-    offers = check_offers(loaded.jobs, settings, invocation.loaded.environ)
-    bindings = _check_bindings(root, loaded.jobs)
+    jobs = chosen_jobs(invocation, loaded.jobs)
+    offers = check_offers(jobs, settings, invocation.loaded.environ)
+    bindings = _check_bindings(root, jobs)
     found = (*invocation.loaded.warnings, *loaded.diagnostics, *offers, *bindings)
     diagnostics = tuple(sorted(with_snippets(root, found), key=lambda diagnostic: diagnostic.place))
     errors = sum(diagnostic.severity is Severity.ERROR for diagnostic in diagnostics)
@@ -38,7 +43,7 @@ def command(invocation: Invocation) -> int:
         if diagnostics:
             invocation.note(render_text(diagnostics, color=invocation.colors(sys.stderr)))
         if not errors:
-            invocation.out(_success(loaded.jobs, len(diagnostics)))
+            invocation.out(_success(jobs, len(diagnostics)))
     return ExitCode.ERROR if errors else ExitCode.DONE
 
 

@@ -163,7 +163,7 @@ class Watch:
         """Every job of the project. Raises BatchopsError with all that is wrong with any."""
         from batchops.request.check import check_jobs
 
-        loaded = project.load()
+        loaded = project.reload()
         found = (*loaded.diagnostics, *check_jobs(project.root, loaded.jobs))
         if any(problem.severity is Severity.ERROR for problem in found):
             raise BatchopsError(*found)
@@ -195,7 +195,7 @@ class Watch:
 
         result = apply(project, scope, approve=lambda _: True, emit=self._printer, stop=self._stop)
         if any(result.summary["rows"][action] for action in Action if action.is_change):
-            self._invocation.out(render_outcome(result.summary))
+            self._invocation.out(render_outcome(result.summary, has_failed=result.exit_code == ExitCode.ERROR))
             sys.stdout.flush()
         if not self._stop.is_requested:
             left = make_plan(project, scope_of(self._invocation, None, ()), offline=True, samples=0)

@@ -45,13 +45,13 @@ MANIFEST = """
     WHERE a.submission_id = ?
 """
 JUDGED_TYPES = {
-    "line": "UINTEGER", "digest": "UUID", "round": "UTINYINT", "outcome": "UTINYINT", "http": "USMALLINT",
+    "line": "UINTEGER", "digest": "UUID", "round": "USMALLINT", "outcome": "UTINYINT", "http": "USMALLINT",
     "code": "VARCHAR", "finish": "VARCHAR", "input_tokens": "UINTEGER", "cached_tokens": "UINTEGER",
     "output_tokens": "UINTEGER", "reasoning_tokens": "UINTEGER", "cost_nano_usd": "UBIGINT", "has_line": "BOOLEAN",
     "state": "UTINYINT", "counts": "BOOLEAN", "due_at": "TIMESTAMPTZ", "amendment": "VARCHAR",
 }  # fmt: skip
 ANSWER_TYPES = {
-    "submission_id": "UINTEGER", "line": "UINTEGER", "digest": "UUID", "round": "UTINYINT", "attempt": "UTINYINT",
+    "submission_id": "UINTEGER", "line": "UINTEGER", "digest": "UUID", "round": "USMALLINT", "attempt": "UTINYINT",
     "outcome": "UTINYINT", "answer": "VARCHAR", "message": "VARCHAR", "model": "VARCHAR", "raw": "VARCHAR",
 }  # fmt: skip
 

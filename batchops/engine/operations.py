@@ -1,21 +1,23 @@
-"""What the verbs call: plan, apply, wait. Each closes what it opens."""
+"""What the verbs call: plan, apply, wait. Each closes what it opens.
+
+What acts is imported by those that act: a plan is asked for most, and is to cost next to nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchops import __version__
 from batchops.diagnostics import BatchopsError, Stale, error
-from batchops.engine.converge import ApplyResult, Convergence
 from batchops.engine.gather import NO_LIMIT, gather
 from batchops.engine.look import look
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project
-from batchops.engine.run import Run
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
@@ -24,6 +26,10 @@ from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
 from batchops.spec.job import Job
+
+if TYPE_CHECKING:
+    from batchops.engine.converge import ApplyResult, Convergence
+    from batchops.store.store import StateStore
 
 Emit = Callable[[Event], None]
 
@@ -54,6 +60,7 @@ def make_plan(
 
     `refresh_only` looks at the providers alone: no source is run, and no row is planned.
     """
+    scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
     gathered = gather(
@@ -94,14 +101,18 @@ def apply(
     and lose nothing. `saved` applies a reviewed plan: exactly the rows it covers. Raises Stale, Leased, Refused and
     BatchopsError; what a provider failed to do is in the result.
     """
+    from batchops.store.merging import sweep_answers  # noqa: PLC0415  see the head of this module
+
     emit(Version(batchops=__version__))
+    scope.check_allowed(project)
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
         reached("before_lease")
         store = stack.enter_context(project.leased(lock_timeout))
         reached("after_lease")
         sweep_work(project)
-        convergence = Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
+        sweep_answers(store)
+        convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop, fail_fast=fail_fast)
         convergence.refresh()
         gathered = gather(
             project,
@@ -122,6 +133,22 @@ def apply(
             raise BatchopsError(error("not_approved", "Not applied.", "Only `yes` applies the plan. Nothing was paid."))
         emit(ApplyStart(plan.plan_id, project.name, project.environment, summary_of(plan)))
         return convergence.converge(gathered, plan, wait=wait, timeout=timeout)
+
+
+def _convergence(
+    project: Project,
+    store: StateStore,
+    jobs: Sequence[Job],
+    scope: Scope,
+    *,
+    emit: Emit,
+    stop: StopFlag,
+    fail_fast: bool = False,
+) -> Convergence:
+    from batchops.engine.converge import Convergence  # noqa: PLC0415  see the head of this module
+    from batchops.engine.run import Run  # noqa: PLC0415
+
+    return Convergence(Run(project, store, emit, stop), jobs, scope, fail_fast=fail_fast)
 
 
 def _jobs_of(project: Project, saved: SavedPlan) -> tuple[Job, ...]:
@@ -152,7 +179,7 @@ def wait_for(
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project)
     with project.leased(lock_timeout) as store:
-        convergence = Convergence(Run(project, store, emit, stop), jobs, scope)
+        convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop)
         convergence.poll_until_idle(timeout)
         return convergence.finish(None)
 

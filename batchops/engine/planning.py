@@ -182,4 +182,4 @@ def _drift(sightings: Sequence[Sighting]) -> tuple[dict[str, Any], ...]:
 
 
 def _diagnostics(gathered: Gathered, sightings: Sequence[Sighting]) -> list[Diagnostic]:
-    return [*gathered.diagnostics, *problems_of(sightings)]
+    return [*gathered.project.loaded.warnings, *gathered.diagnostics, *problems_of(sightings)]

@@ -18,7 +18,6 @@ from batchops.settings import LoadedSettings, ProviderSettings, Settings
 from batchops.spec.files import with_snippets
 from batchops.spec.job import Job
 from batchops.spec.load import LoadedProject, load_project, select_jobs
-from batchops.store.lease import leased
 from batchops.store.store import Clock, StateReader, StateStore, utc_now
 
 
@@ -30,6 +29,7 @@ class Project:
     loaded: LoadedSettings
     clock: Clock = utc_now
     _providers: dict[str, Provider] = field(default_factory=dict)
+    _specs: LoadedProject | None = None
 
     @property
     def settings(self) -> Settings:
@@ -79,7 +79,20 @@ class Project:
         return self._providers[name]
 
     def load(self) -> LoadedProject:
-        """Every spec, with all that is wrong with them and with what they ask of their providers."""
+        """Every spec, with all that is wrong with them and with what they ask of their providers.
+
+        Read once, so that all parts of a command see the same; `reload` reads them again.
+        """
+        if self._specs is None:
+            self._specs = self._read_specs()
+        return self._specs
+
+    def reload(self) -> LoadedProject:
+        """`load`, of the specs as they are now."""
+        self._specs = None
+        return self.load()
+
+    def _read_specs(self) -> LoadedProject:
         loaded = load_project(
             self.root, default_provider=self.settings.provider, providers=tuple(self.settings.providers)
         )
@@ -114,6 +127,8 @@ class Project:
     @contextmanager
     def leased(self, patience: timedelta = timedelta(0)) -> Iterator[StateStore]:
         """Hold the lease of this project's state; see store.lease.leased."""
+        from batchops.store.lease import leased  # noqa: PLC0415  a plan needs no lease, nor what it imports
+
         with leased(
             self.state_path, project=self.name, environ=self.environ, patience=patience, clock=self.clock
         ) as store:

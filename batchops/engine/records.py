@@ -1,4 +1,4 @@
-"""Surgery on the state as a whole: move, forget, repair, compact. Each makes a backup first, under the lease."""
+"""Surgery on the state as a whole: move, forget, repair. Each makes a backup first, under the lease."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from uuid import UUID
 from batchops.diagnostics import BatchopsError, Diagnostic, error
 from batchops.engine.project import Project
 from batchops.engine.surgery import committed, recorded_addresses, unknown_job
-from batchops.engine.work import sweep_work
 from batchops.providers.provider import ProviderError
 from batchops.store.changes import Withdrawn
-from batchops.store.copies import backup, copy_file
+from batchops.store.copies import backup
 from batchops.store.integrity import find_damage, lost_files
 from batchops.store.recognise import refuse_absent
 from batchops.store.store import StateReader, StateStore
-from batchops.store.surgery import DropUnasked, FetchAgain, ForgetRows, Mend, MoveJobs
+from batchops.store.surgery import FetchAgain, ForgetRows, Mend, MoveJobs
 
 NO_PATIENCE = timedelta(0)
 
@@ -230,40 +229,3 @@ def _not_unsettled(token: str, unsettled: list[str]) -> Diagnostic:
     return error(
         "not_unsettled", "No such submission is unsettled.", f'"{token}" is no submission of unknown fate. {known}'
     )
-
-
-@dataclass(frozen=True)
-class Compacted:
-    """How large the state was and is, in bytes, and what was dropped."""
-
-    before_bytes: int
-    after_bytes: int
-    requests: int
-    leavings: int
-    backup: Path
-
-
-def compact(project: Project, *, lock_timeout: timedelta = NO_PATIENCE) -> Compacted:
-    """Write the state anew without what nobody needs, and sweep what killed commands left beside it."""
-    refuse_absent(project.state_path)
-    with project.leased(lock_timeout) as store:
-        before = store.path.stat().st_size
-        kept = backup(store.path, "compact")
-        detail = committed(store, store.commit(DropUnasked()))
-        copy_file(store.path, store.path)
-        sweep_work(project)
-        leavings = _sweep_drafts(store.path)
-        return Compacted(before, store.path.stat().st_size, detail["requests"], leavings, kept)
-
-
-def _sweep_drafts(state_path: Path) -> int:
-    """Remove half-made files of killed commands; under the lease nobody is making one."""
-    folder = state_path.parent
-    drafts = [
-        *folder.glob(f"{state_path.name}.*.new*"),
-        *(folder / "backups").glob("*.new*"),
-        *(folder / "answers").glob("*.new"),
-    ]
-    for draft in drafts:
-        draft.unlink(missing_ok=True)
-    return len(drafts)

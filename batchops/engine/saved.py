@@ -26,7 +26,7 @@ _LETTERS = {
     Action.REUSE: "u",
     Action.FORGET: "f",
 }
-"""How a covered row is written: 32 hex digits of its key's hash, 32 of its digest, 2 of the round, a letter."""
+"""How a covered row is written: 32 hex digits of its key's hash, 32 of its digest, 2 or more of the round, a letter."""
 
 COVERED = "(" + ", ".join(f"'{action}'" for action in _LETTERS) + ")"
 
@@ -57,7 +57,7 @@ def save_plan(gathered: Gathered, plan: Plan, path: Path) -> None:
 def _covered_job(gathered: Gathered, wanted: WantedJob) -> dict[str, Any]:
     letter = " ".join(f"WHEN '{action}' THEN '{mark}'" for action, mark in _LETTERS.items())
     rows = gathered.con.execute(
-        f"""SELECT md5(key) || replace(digest::VARCHAR, '-', '') || lpad(format('{{:x}}', round), 2, '0')
+        f"""SELECT md5(key) || replace(digest::VARCHAR, '-', '') || format('{{:02x}}', round)
                    || CASE action {letter} END AS row
             FROM {wanted.changes} WHERE action IN {COVERED} ORDER BY row"""
     ).fetchall()
@@ -148,8 +148,8 @@ def restrict(gathered: Gathered, saved: SavedPlan, *, is_resumed: bool) -> None:
 def _load_covered(gathered: Gathered, wanted: WantedJob, rows: list[str]) -> None:
     gathered.con.execute(
         f"""CREATE OR REPLACE TABLE covered_{wanted.number} AS
-            SELECT row[1:32] AS key_hash, row[33:64]::UUID AS digest, ('0x' || row[65:66])::UTINYINT AS round,
-                   row[67:67] AS letter FROM (SELECT unnest(?::VARCHAR[]) AS row)""",
+            SELECT row[1:32] AS key_hash, row[33:64]::UUID AS digest, ('0x' || row[65:-2])::USMALLINT AS round,
+                   row[-1:] AS letter FROM (SELECT unnest(?::VARCHAR[]) AS row)""",
         [rows],
     )
 

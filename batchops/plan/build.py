@@ -94,7 +94,7 @@ def _sync(rows: Mapping[Action, int], facts: JobFacts) -> str:
 def _health(rows: Mapping[Action, int], facts: JobFacts) -> str:
     total = sum(rows.values())
     allowed = facts.max_failed * total if isinstance(facts.max_failed, float) else facts.max_failed
-    if rows.get(Action.HELD) or (facts.recorded and facts.recorded.held):
+    if rows.get(Action.HELD):  # also every row that a held job would ask
         return "Held"
     if rows.get(Action.FAILED, 0) > allowed:
         return "Degraded"

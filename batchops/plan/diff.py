@@ -144,7 +144,7 @@ def _open_sql(job: DiffJob) -> str:
     if job.recorded is not None:
         return f"FROM standing_{n}"
     return f"""SELECT d.key, d.fingerprint, false AS is_recorded, NULL::UHUGEINT AS recorded_fingerprint,
-                      NULL::UUID AS recorded_digest, NULL::UTINYINT AS recorded_round,
+                      NULL::UUID AS recorded_digest, NULL::USMALLINT AS recorded_round,
                       NULL::UTINYINT AS standing_state, NULL::UTINYINT AS standing_outcome,
                       p.key IS NOT NULL AS is_replaced, false AS is_matched
                FROM desired_{n} d LEFT JOIN replaced_{n} p USING (key)"""

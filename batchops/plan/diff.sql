@@ -51,7 +51,7 @@ placed AS (
         WHEN is_standing OR action = 'unchanged' THEN recorded_round
         WHEN action IN ('in_flight', 'retry') OR latest_state = 0 THEN latest_round
         ELSE coalesce(latest_round + 1, 0)
-    END::UTINYINT AS new_round FROM judged
+    END::USMALLINT AS new_round FROM judged
 )
 SELECT p.key, p.fingerprint, p.digest, p.new_round AS round,
        (CASE WHEN {held} AND p.action IN ('submit', 'resubmit', 'retry') THEN 'held' ELSE p.action END)::VARCHAR AS action,

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from batchops.diagnostics import BatchopsError, error
 from batchops.providers.provider import ProviderContext
 from batchops.settings import ProviderSettings
+from batchops.settings.model import is_web_address
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _REFERENCE: Final = "env:"
@@ -90,12 +91,7 @@ def _checked_key(context: ProviderContext, name: str, key: str) -> str:
 
 
 def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
+    if not is_web_address(url):
         raise BatchopsError(
             error(
                 "invalid_base_url",

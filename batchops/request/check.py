@@ -10,10 +10,10 @@ from pathlib import Path
 
 import duckdb
 
-from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error, warning
+from batchops.diagnostics import BatchopsError, Diagnostic, error, warning
 from batchops.request.fence import Unsteady, connect_fenced, unsteady_parts
 from batchops.request.place import QUERY, place_in
-from batchops.request.source import bound_columns, checked_query, column_problems
+from batchops.request.source import bound_columns, checked_query, column_problems, no_column
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.request.text import Text
 from batchops.spec.job import Job
@@ -55,8 +55,7 @@ def unknown_columns(request: CompiledRequest, columns: Iterable[str]) -> Iterato
 
 def _unknown_column(job: Job, text: Text, name: str, known: list[str]) -> Diagnostic:
     place = place_in(job, text.slot.path, *text.find(name), len(name))
-    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    detail = f'The query has no column "{name}"{place.words}.{did_you_mean(name, known)} It has: {listed}.'
+    detail = no_column(name, known, place.words)
     return place.put(error("unknown_column", "Unknown column.", detail), job.address)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 import duckdb
@@ -85,6 +85,21 @@ def _within(folder: str) -> tuple[bool, list[_Entry]]:
         elif not entry.is_symlink():
             parts.append(_Entry(entry.path, is_folder=False))
     return is_clean, [_Entry(folder, is_folder=True)] if is_clean else parts
+
+
+def is_absent(path: str) -> bool:
+    """Whether a path in a query names nothing, in a place that it may name: a slip, and no trespass.
+
+    Of a pattern the folder counts. Nothing is looked up outside the project's own folders or behind a link.
+    """
+    folder = re.split(r"[*?\[{]", path)[0]
+    parts = PurePath(path if folder == path else folder.rpartition("/")[0]).parts
+    if not parts or path.startswith("/") or "://" in path or parts[0].lower() in _PRIVATE:
+        return False
+    if any(part.startswith(".") for part in parts):
+        return False
+    steps = [Path(*parts[: depth + 1]) for depth in range(len(parts))]
+    return next((not step.is_symlink() for step in steps if step.is_symlink() or not step.exists()), False)
 
 
 # --- the statement

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
-from batchops.request.fence import NotSelect, connect_fenced, single_select, wrapped
+from batchops.request.fence import NotSelect, connect_fenced, is_absent, single_select, wrapped
 from batchops.request.place import QUERY, Place, place_in, place_of
 from batchops.request.sqlvalues import json_text
 from batchops.request.values import quoted
@@ -142,11 +142,20 @@ def column_problems(job: Job, columns: dict[str, str]) -> list[Diagnostic]:
         problems.append(place_in(job, QUERY).put(found, job.address))
     for number, key in enumerate(job.spec.source.key):
         if key not in columns:
-            listed = ", ".join(list(columns)[:20]) + (", …" if len(columns) > 20 else "")
-            detail = f'The query has no column "{key}".{did_you_mean(key, columns)} It has: {listed}.'
-            found = error("key_missing", "Unknown key column.", detail)
+            found = error("key_missing", "Unknown key column.", no_column(key, columns))
             problems.append(_key_place(job, number).put(found, job.address))
+    for number, name in enumerate(job.spec.source.sensitive):
+        if name not in columns:
+            detail = f"Nothing would be kept from sight. {no_column(name, columns)}"
+            found = error("unknown_column", "Unknown column.", detail)
+            problems.append(place_of(job, ("source", "sensitive", number)).put(found, job.address))
     return problems
+
+
+def no_column(name: str, columns: Collection[str], words: str = "") -> str:
+    """The sentence about a name that is no column of the query, with those that are."""
+    listed = ", ".join(list(columns)[:20]) + (", …" if len(columns) > 20 else "")
+    return f'The query has no column "{name}"{words}.{did_you_mean(name, columns)} It has: {listed}.'
 
 
 def _key_place(job: Job, number: int) -> Place:
@@ -225,8 +234,9 @@ def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, keys: str) -> list
         ", …" if total > len(found) else ""
     )
     shown = "" if set(source.key) & set(source.sensitive) else f": {examples}"
-    values = "1 value" if total == 1 else f"{total} values"
-    detail = f"Each key names one row, but {values} of {' + '.join(source.key)} stand in several{shown}."
+    columns = " + ".join(source.key)
+    values = f"1 value of {columns} stands" if total == 1 else f"{total} values of {columns} stand"
+    detail = f"Each key names one row, but {values} in several{shown}."
     return [place_of(job, ("source", "key")).put(error("key_duplicate", "Duplicate key.", detail), job.address)]
 
 
@@ -238,6 +248,7 @@ def _rows(count: int) -> str:
 
 
 _MENTIONED = re.compile(r"\n+LINE (\d+): (.*)\n( *)(\^+)")
+_NAMED_FILE = re.compile(r'(?:(No files found that match the pattern)|Cannot access file) "([^"]+)"')
 _UNBOUND = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.SyntaxException)
 
 
@@ -279,6 +290,9 @@ def _columns(query: str, line: int, mentioned: re.Match[str]) -> tuple[int, int]
 
 def _translated(problem: duckdb.Error, text: str, words: str) -> Diagnostic:
     message = " ".join(line.strip() for line in text.split("\n") if line.strip())
+    if (named := _NAMED_FILE.search(message)) and (named[1] or is_absent(named[2])):
+        detail = f'"{named[2]}"{words}: paths are relative to the project root.'
+        return error("missing_file", "No such file.", detail)
     if isinstance(problem, duckdb.PermissionException):
         detail = (
             f"{message.partition(' - ')[0].removeprefix('Permission Error: ')}{words}. A query reads files in the "

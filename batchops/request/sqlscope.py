@@ -7,7 +7,8 @@ never too bold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -15,7 +16,7 @@ from jinja2 import nodes
 
 from batchops.request.budget import MAX_TEXT, MAX_WORK
 from batchops.request.sqlstages import Stages
-from batchops.request.sqltypes import MAX_BITS, Kind, TooLong, Unfit, Value, column_value, shown_sql, text_literal
+from batchops.request.sqltypes import MAX_BITS, Kind, Unfit, Value, column_value, shown_sql, text_literal
 from batchops.request.values import literal
 
 
@@ -69,7 +70,7 @@ class Scope:
         """Count what a value may cost; Unfit where Jinja2 might refuse it."""
         self.work += value.size
         if value.size > MAX_TEXT or self.work > MAX_WORK:
-            raise TooLong
+            raise Unfit("a text that may become too long")
         return value
 
     def text(self, value: Value) -> Value:
@@ -138,10 +139,15 @@ def value_of(node: nodes.Node, scope: Scope) -> Value:
     compile_node = scope.compilers.get(type(node))
     if compile_node is None:
         raise Unfit(f"{words(node)} is not compiled to SQL", node.lineno)
-    try:
+    with at_line_of(node):
         return scope.made(compile_node(node, scope))
-    except TooLong:
-        raise
+
+
+@contextmanager
+def at_line_of(node: nodes.Node) -> Iterator[None]:
+    """Whatever inside is Unfit is so in the line of the node, unless it says another."""
+    try:
+        yield
     except Unfit as problem:
         raise Unfit(problem.reason, problem.line or node.lineno) from None
 

@@ -14,6 +14,7 @@ from batchops.request.sqlscope import (
     Listed,
     Scope,
     as_wide,
+    at_line_of,
     check_common,
     constant_of,
     only_text,
@@ -27,6 +28,11 @@ NUMBERS: Final = frozenset({Kind.INT, Kind.FLOAT, Kind.DECIMAL})
 
 def truth_of(node: nodes.Node, scope: Scope) -> tuple[str, int]:
     """Whether an expression counts as true, as a condition that is never NULL, and its depth."""
+    with at_line_of(node):
+        return _truth(node, scope)
+
+
+def _truth(node: nodes.Node, scope: Scope) -> tuple[str, int]:
     match node:
         case nodes.And() | nodes.Or():
             (left, one), (right, other) = truth_of(node.left, scope), truth_of(node.right, scope)

@@ -42,13 +42,6 @@ class Unfit(Exception):
         self.reason, self.line = reason, line
 
 
-class TooLong(Unfit):
-    """A text that may become longer than Jinja2 allows, for columns of the size that was taken."""
-
-    def __init__(self) -> None:
-        super().__init__("a text that may become too long")
-
-
 @dataclass(frozen=True, slots=True)
 class Value:
     """An SQL expression with what is known of it.

@@ -18,7 +18,7 @@ from batchops.plan.keys import key_text, typed_key
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_relation
 from batchops.results.reasons import Standing, next_step, why
 from batchops.results.recorded import RecordedJob
-from batchops.results.status import FORMAT_VERSION, health, job_facts, remote_facts, utc_text
+from batchops.results.status import FORMAT_VERSION, health, job_facts, last_said, remote_facts, utc_text
 from batchops.store.connection import sql_text
 
 _ADDRESS = re.compile(r"([a-z0-9][a-z0-9_-]{0,62}(?:\[[^@]*\])?)(?:@(.+))?", re.DOTALL)
@@ -83,7 +83,10 @@ def _batches(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str,
     found = con.execute(
         f"""
         SELECT b.batch_id, b.phase, b.n, b.remote::VARCHAR, b.model, {utc_text("b.sent_at")}, {utc_text("b.ended_at")},
-               (SELECT sum(o.cost_nano_usd) / 1e9 FROM main.outcomes o WHERE o.submission_id = b.submission_id)
+               (SELECT sum(t.cost_nano_usd) / 1e9
+                FROM (SELECT submission_id, cost_nano_usd FROM main.outcomes
+                      UNION ALL SELECT submission_id, cost_nano_usd FROM main.dropped) t
+                WHERE t.submission_id = b.submission_id)
         FROM main.submissions b WHERE b.job_id = ? ORDER BY b.submission_id DESC LIMIT {_SHOWN_BATCHES}
         """,
         [job.job_id],
@@ -93,7 +96,7 @@ def _batches(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str,
             "batch_id": batch_id,
             "phase": phase,
             "requests": requests,
-            **remote_facts(remote),
+            **remote_facts(last_said(remote)),
             "model": model,
             "sent_at": sent_at,
             "ended_at": ended_at,

@@ -5,9 +5,10 @@ The result is a document of plain JSON values: `status --json` prints it, `views
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -64,7 +65,7 @@ def health(rows: Mapping[str, int], *, is_held: bool, max_failed: float | int = 
     `rows` counts by state and in `total`; `max_failed` is what `retry` allows, a count or a share of the total.
     """
     allowed = max_failed * rows["total"] if isinstance(max_failed, float) else max_failed
-    if is_held or rows["held"]:
+    if rows["held"] or (is_held and (rows["pending"] or rows["waiting"])):  # a job with nothing to ask waits for nobody
         return "Held"
     if rows["given_up"] > allowed:
         return "Degraded"
@@ -79,18 +80,25 @@ def status_document(
     environment: str,
     now: datetime,
     has_unreadable: bool = False,
+    only: Collection[str] | None = None,
+    remotes: Mapping[str, Mapping[str, Any]] | None = None,
     diagnostics: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything `status` shows of a snapshot. `has_unreadable` says that some spec file could not be read."""
+    """Everything `status` shows of a snapshot.
+
+    `has_unreadable` says that some spec file could not be read. `only` are the addresses to show. `remotes` is what the
+    providers say now, by batch id; without it, and for a batch that is not in it, what they said last counts.
+    """
     recorded = {job.address: job for job in recorded_jobs(con)}
-    pairs = _pairs(recorded, {job.address: job for job in desired})
-    facts = _Facts(con, now)
+    pairs = _pairs(recorded, {job.address: job for job in desired}, only)
+    facts = _Facts(con, now, remotes or {})
     identity = con.execute("SELECT lineage::VARCHAR, serial FROM main.meta").fetchone() or (None, 0)
     return {
         "format_version": FORMAT_VERSION,
         "project": project,
         "environment": environment,
         "state": {"lineage": identity[0], "serial": identity[1]},
+        "refreshed": remotes is not None,
         "jobs": [
             _job_document(before, after, facts, compare(before, after, has_unreadable=has_unreadable))
             for before, after in pairs
@@ -100,7 +108,7 @@ def status_document(
 
 
 def _pairs(
-    recorded: Mapping[str, RecordedJob], desired: Mapping[str, DesiredJob]
+    recorded: Mapping[str, RecordedJob], desired: Mapping[str, DesiredJob], only: Collection[str] | None
 ) -> list[tuple[RecordedJob | None, DesiredJob | None]]:
     """Each job once, by address; a renamed one is met by its new name. Disabled ones only when they were applied."""
     pairs: dict[str, tuple[RecordedJob | None, DesiredJob | None]] = {}
@@ -111,7 +119,7 @@ def _pairs(
             pairs[address] = (before, after)
         met |= {before.address} if before else set()
     pairs |= {address: (before, None) for address, before in recorded.items() if address not in met}
-    return [pairs[address] for address in sorted(pairs)]
+    return [pairs[address] for address in sorted(pairs) if only is None or address in only]
 
 
 def _job_document(
@@ -144,9 +152,14 @@ def job_facts(con: duckdb.DuckDBPyConnection, job_id: int, now: datetime) -> dic
 class _Facts:
     """What the tables say of each job, by job number; a handful of scans for all jobs together."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, now: datetime) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        now: datetime,
+        remotes: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
         self.rows = _rows_by_state(con)
-        self.batches = _open_batches(con, now)
+        self.batches = _open_batches(con, now, remotes)
         self.costs = _costs(con)
         self.due = dict(
             con.execute(
@@ -173,9 +186,11 @@ def _costs(con: duckdb.DuckDBPyConnection) -> dict[int, tuple[float | None, int]
     """USD spent by each job, None where nothing of it is known, and how many priced tries have no price."""
     found = con.execute(
         """
-        SELECT b.job_id, sum(o.cost_nano_usd) / 1e9,
-               count(*) FILTER (o.cost_nano_usd IS NULL AND o.input_tokens IS NOT NULL)
-        FROM main.outcomes o JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
+        SELECT b.job_id, sum(t.cost_nano_usd) / 1e9, sum(t.unpriced)::BIGINT
+        FROM (SELECT submission_id, cost_nano_usd,
+                     (cost_nano_usd IS NULL AND input_tokens IS NOT NULL)::UINTEGER AS unpriced FROM main.outcomes
+              UNION ALL SELECT submission_id, cost_nano_usd, unpriced FROM main.dropped) t
+        JOIN main.submissions b USING (submission_id) GROUP BY b.job_id
         """
     ).fetchall()
     return {job_id: (0.0 if spent is None and not unknown else spent, unknown) for job_id, spent, unknown in found}
@@ -195,7 +210,9 @@ def _rows_by_state(con: duckdb.DuckDBPyConnection) -> dict[int, dict[str, int]]:
     return counts
 
 
-def _open_batches(con: duckdb.DuckDBPyConnection, now: datetime) -> dict[int, list[dict[str, Any]]]:
+def _open_batches(
+    con: duckdb.DuckDBPyConnection, now: datetime, remotes: Mapping[str, Mapping[str, Any]]
+) -> dict[int, list[dict[str, Any]]]:
     found = con.execute(
         f"""
         SELECT job_id, batch_id, phase, n, remote::VARCHAR, {utc_text("coalesce(sent_at, intent_at)")},
@@ -211,7 +228,7 @@ def _open_batches(con: duckdb.DuckDBPyConnection, now: datetime) -> dict[int, li
                 "batch_id": batch_id,
                 "phase": phase,
                 "requests": requests,
-                **remote_facts(remote),
+                **remote_facts(remotes.get(batch_id) or last_said(remote)),
                 "sent_at": sent_at,
                 "age_seconds": None if age is None else round(age),
             }
@@ -219,9 +236,13 @@ def _open_batches(con: duckdb.DuckDBPyConnection, now: datetime) -> dict[int, li
     return batches
 
 
-def remote_facts(remote: str | None) -> dict[str, Any]:
-    """Status and counts of a batch as the provider last told them; None where it told nothing."""
-    said = orjson.loads(remote) if remote else {}
+def last_said(remote: str | None) -> dict[str, Any]:
+    """The batch as the provider last told it, from a cell of `submissions`; empty when it told nothing."""
+    return dict(orjson.loads(remote)) if remote else {}
+
+
+def remote_facts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Status and counts of a batch as a provider told them; None where it told nothing."""
     counts = said.get("request_counts") or {}
     status = said.get("status")
     return {

@@ -44,7 +44,9 @@ JOIN main.jobs j USING (job_id)
 LEFT JOIN (
     SELECT submission_id, sum(input_tokens)::UBIGINT AS input_tokens, sum(output_tokens)::UBIGINT AS output_tokens,
            sum(cost_nano_usd) / 1e9 AS cost_usd
-    FROM main.outcomes GROUP BY submission_id
+    FROM (SELECT submission_id, input_tokens, output_tokens, cost_nano_usd FROM main.outcomes
+          UNION ALL SELECT submission_id, input_tokens, output_tokens, cost_nano_usd FROM main.dropped)
+    GROUP BY submission_id
 ) s USING (submission_id);
 
 CREATE VIEW shown.events AS

@@ -14,10 +14,16 @@ from batchops.server.wire import error_object
 
 L = TypeVar("L")
 R = TypeVar("R")
+Stop = Callable[[], bool]
+"""Whether nobody wants the answer any more."""
+
+
+def never() -> bool:
+    return False
 
 
 class Abandoned(Exception):
-    """There will be no answer, because the server is being closed."""
+    """There will be no answer: the server is being closed, or the batch is to end before its lines do."""
 
 
 class Answerer(Protocol):
@@ -31,8 +37,11 @@ class Answerer(Protocol):
     def is_costly(self) -> bool:
         """Each answer is recorded the moment it is there, so that a kill never asks for it again."""
 
-    def answer(self, url: str, body: dict[str, Any]) -> Reply:
-        """The HTTP answer. What goes wrong on the way is an answer too. Raises Abandoned."""
+    def answer(self, url: str, body: dict[str, Any], *, stop: Stop = never) -> Reply:
+        """The HTTP answer. What goes wrong on the way is an answer too, but no try begins after `stop`.
+
+        Raises Abandoned.
+        """
 
     def close(self) -> None:
         """Let go of connections; a request under way may fail."""
@@ -53,6 +62,7 @@ def make_answerer(options: ServerOptions, clock: Clock) -> Answerer:
             concurrency=options.upstream_concurrency,
             timeout_seconds=options.upstream_timeout_seconds,
             attempts=options.upstream_attempts,
+            patience_seconds=options.upstream_patience_seconds,
         )
     if options.answers != "simulated":
         from batchops.server.function import load_function  # noqa: PLC0415
@@ -63,9 +73,7 @@ def make_answerer(options: ServerOptions, clock: Clock) -> Answerer:
     return Simulated(seed=options.seed, clock=clock)
 
 
-def answer_many(
-    lines: Iterable[L], answer: Callable[[L], R], *, concurrency: int, stop: Callable[[], bool]
-) -> Iterator[tuple[L, R]]:
+def answer_many(lines: Iterable[L], answer: Callable[[L], R], *, concurrency: int, stop: Stop) -> Iterator[tuple[L, R]]:
     """Answer lines, at most `concurrency` at a time, yielding each as it is there. After `stop` no new one begins."""
     if concurrency <= 1:
         for line in lines:
@@ -82,7 +90,7 @@ def _windowed(
     answer: Callable[[L], R],
     pool: ThreadPoolExecutor,
     concurrency: int,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> Iterator[tuple[L, R]]:
     under_way: dict[Future[R], L] = {}
     while True:

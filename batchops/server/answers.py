@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from batchops.server import vectors
+from batchops.server.answering import Stop, never
 from batchops.server.clock import Clock
 from batchops.server.lines import Reply
 from batchops.server.refusals import refusal
@@ -49,7 +50,7 @@ class Simulated:
     def close(self) -> None:
         """Nothing to let go of."""
 
-    def answer(self, url: str, body: dict[str, Any], bend: str | None = None) -> Reply:
+    def answer(self, url: str, body: dict[str, Any], bend: str | None = None, *, stop: Stop = never) -> Reply:
         """The HTTP answer to a request. `bend` spoils it; see `said.BENDS`."""
         if (refused := refusal(url, body)) is not None:
             return refused

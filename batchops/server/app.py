@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from batchops.server import parameters
+from batchops.server.answering import Abandoned, Stop
 from batchops.server.control import CONTROL_ROUTES
 from batchops.server.store import Batch, File
 from batchops.server.surface import Endpoint, Json, Service, json_body, service_of
@@ -23,8 +25,8 @@ from batchops.server.upload import receive_upload
 from batchops.server.wire import TERMINAL, ApiError, batch_object, error_object, file_object, page
 
 _LOG = logging.getLogger("batchops.server")
-_BATCH_FILE_LIFE_SECONDS = 30 * 86400
 _NEVER_SECONDS = 100 * 365 * 86400
+_PATIENCE_SECONDS = 60.0  # in real time; a batch has a day
 _FORM_BYTES = 1024 * 1024  # what a form may add to its file
 
 
@@ -37,19 +39,19 @@ async def create_file(request: Request) -> Response:
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > limits.upload_bytes + _FORM_BYTES:
         raise ApiError(400, "File is too large.", param="file")
+    service.count_upload(owner)
     path = service.blobs.temporary()
     try:
         upload = await receive_upload(
             request.headers.get("content-type", ""), _body(request), path, max_bytes=limits.upload_bytes
         )
-        purpose, seconds = parameters.upload_fields(upload)
+        purpose, seconds = parameters.upload_fields(upload, service.mode.profile)
         if purpose == "batch":
-            parameters.check_batch_file(upload)
+            await run_in_threadpool(parameters.check_batch_file, upload)
             if service.mode.checks_uploads:
                 await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
-            seconds = seconds or _BATCH_FILE_LIFE_SECONDS
-        if service.store.stored_bytes(owner) + upload.bytes > limits.storage_bytes:
-            raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
+            seconds = seconds or service.mode.batch_file_seconds
+        _check_room(service, owner, upload.bytes, is_lasting=seconds is None)
         now = service.clock.seconds()
         file = File(
             id=f"file-{secrets.token_hex(12)}",
@@ -64,6 +66,14 @@ async def create_file(request: Request) -> Response:
     finally:
         path.unlink(missing_ok=True)
     return Json(file_object(file))
+
+
+def _check_room(service: Service, owner: str, size: int, *, is_lasting: bool) -> None:
+    if service.store.stored_bytes(owner) + size > service.options.limits.storage_bytes:
+        raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
+    most = service.mode.max_lasting_files
+    if is_lasting and most is not None and service.store.lasting_files(owner) >= most:
+        raise ApiError(400, f"The quota for files without expiry is reached. The maximum is {most}.")
 
 
 def _store_file(service: Service, path: Any, file: File) -> None:
@@ -126,7 +136,11 @@ async def get_content(request: Request) -> Response:
     path = service_of(request).blobs.path(file.id)
     if not path.exists():
         raise _no_file(file.id)
-    return FileResponse(path, filename=file.filename, media_type="application/octet-stream")
+    return _Content(path, filename=file.filename, media_type="application/octet-stream")
+
+
+class _Content(FileResponse):
+    chunk_size = 1024 * 1024  # each piece costs a change of threads: 64 KiB of them are slower by a half
 
 
 # Batches
@@ -148,8 +162,9 @@ async def create_batch(request: Request) -> Response:
         created_at=now,
         expires_at=now + (parameters.window_seconds(window) if service.mode.expires else _NEVER_SECONDS),
         metadata=parameters.metadata(body.get("metadata")),
-        output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after"),
+        output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after", profile),
     )
+    service.count_batch(owner)
     batch = replace(batch, fate=service.faults.for_batch(batch))
     await run_in_threadpool(service.store.add_batch, batch)
     service.runner.submit(batch)
@@ -208,10 +223,18 @@ async def answer_now(request: Request) -> Response:
     if body.get("stream"):
         raise ApiError(400, "Streaming is not supported here.", param="stream", code="unsupported_value")
     try:
-        reply = await run_in_threadpool(service.answerer.answer, request.url.path, body)
+        reply = await run_in_threadpool(service.answerer.answer, request.url.path, body, stop=_after(_PATIENCE_SECONDS))
+    except Abandoned:
+        message = "No answer could be had in time. Try again later."
+        raise ApiError(503, message, kind="server_error", code="server_is_overloaded") from None
     except (TypeError, ValueError, KeyError, AttributeError):
         raise ApiError(400, "The body of your request is not of the expected form.") from None
     return Json(reply.body, status_code=reply.status or 500)
+
+
+def _after(seconds: float) -> Stop:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
 
 
 async def list_models(request: Request) -> Response:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
 
-from batchops.server.answering import Abandoned, Answerer, answer_many, server_error
+from batchops.server.answering import Abandoned, Answerer, Stop, answer_many, server_error
 from batchops.server.clock import Clock
 from batchops.server.faults import Faults, LineRule
 from batchops.server.journal import Entry, Journal
@@ -28,12 +29,13 @@ class Execution:
     def __init__(self, *, answerer: Answerer, faults: Faults, clock: Clock, seed: int) -> None:
         self._answerer, self._faults, self._clock, self._seed = answerer, faults, clock, seed
 
-    def run(self, lines: Iterable[Line], journal: Journal, *, dice: str, stop: Callable[[], bool]) -> None:
+    def run(self, lines: Iterable[Line], journal: Journal, *, dice: str, stop: Stop) -> None:
         """Answer lines into a journal until they end or `stop` says so. `dice` tells batches apart."""
+        named = zip(_line_ids(), lines, strict=False)
         answered = answer_many(
-            lines, lambda line: self._answer(line, dice), concurrency=self._answerer.concurrency, stop=stop
+            named, lambda line: self._answer(*line, dice, stop), concurrency=self._answerer.concurrency, stop=stop
         )
-        self._record((_entry(line, *answer) for line, answer in answered if answer is not None), journal)
+        self._record((entry for _, entry in answered if entry is not None), journal)
 
     def _record(self, entries: Iterator[Entry], journal: Journal) -> None:
         """Write entries as they come: costly ones one by one, others many at a time."""
@@ -51,22 +53,25 @@ class Execution:
                 synced = now
         journal.append(held)
 
-    def _answer(self, line: Line, dice: str) -> tuple[bytes | None, Reply] | None:
-        """A flag if the fault plan has one, and the reply. None if there is none because the server stops."""
+    def _answer(self, line_id: str, line: Line, dice: str, stop: Stop) -> Entry | None:
+        """The entry of a line, whatever goes wrong. None if there is none because the server stops."""
         rule = self._faults.for_line(dice, line.custom_id, line.body) if self._faults.has_line_rules else None
         try:
-            if rule is None:
-                return None, self._answerer.answer(line.url, line.body)
-            return self._spoiled(rule, line)
+            flag, reply = (None, self._asked(line, stop)) if rule is None else self._spoiled(rule, line, stop)
+            return _entry(line_id, line, flag, reply)
         except Abandoned:
             return None
         except Exception as problem:
             _LOG.warning("a line could not be answered: %s", type(problem).__name__)
-            return None, server_error("The server had an error while processing your request.")
+            failed = server_error("The server had an error while processing your request.")
+            return _entry(line_id, line, None, failed)
 
-    def _spoiled(self, rule: LineRule, line: Line) -> tuple[bytes | None, Reply]:
+    def _asked(self, line: Line, stop: Stop) -> Reply:
+        return self._answerer.answer(line.url, line.body, stop=stop)
+
+    def _spoiled(self, rule: LineRule, line: Line, stop: Stop) -> tuple[bytes | None, Reply]:
         if (flag := _ASTRAY.get(rule.effect)) is not None:
-            reply = self._answerer.answer(line.url, line.body)
+            reply = self._asked(line, stop)
             return flag if reply.status == 200 else _ASTRAY_ERROR.get(flag, flag), reply
         match rule.effect:
             case "error":
@@ -84,7 +89,13 @@ class Execution:
         return Simulated(seed=self._seed, clock=self._clock).answer(line.url, line.body, effect)
 
 
-def _entry(line: Line, flag: bytes | None, reply: Reply) -> Entry:
+def _line_ids() -> Iterator[str]:
+    """24 hexadecimal digits, never the same twice. Drawn once and counted on: each draw would be a system call."""
+    drawn = secrets.token_hex(8)
+    return (f"{drawn}{number:08x}" for number in count())
+
+
+def _entry(line_id: str, line: Line, flag: bytes | None, reply: Reply) -> Entry:
     placed = flag or (b"O" if reply.status == 200 and reply.error is None else b"E")
-    written = result_line(secrets.token_hex(12), line.custom_id, reply)
+    written = result_line(line_id, line.custom_id, reply)
     return Entry(placed, line.custom_id, reply.body, written)

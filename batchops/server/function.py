@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import sys
 import threading
@@ -12,11 +13,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import orjson
+
 from batchops.diagnostics import BatchopsError, Diagnostic, error
-from batchops.server.answering import server_error
+from batchops.server.answering import Stop, never, server_error
 from batchops.server.clock import Clock
 from batchops.server.lines import Reply
 from batchops.server.tokens import prompt_tokens, text_tokens
+from batchops.server.vectors import embedding_list, inputs_of
 from batchops.server.wire import error_object, usage_object
 
 _LOG = logging.getLogger("batchops.server")
@@ -46,8 +50,8 @@ def _unusable(detail: str) -> Diagnostic:
 class Function:
     """Calls the function once for each line; one call at a time unless it has an attribute `concurrency`.
 
-    What it returns is the response's body, or a text that is put into the endpoint's shape. What it raises becomes a
-    500 of that line.
+    What it returns is the response's body, or a text or vectors that are put into the endpoint's shape. What it raises
+    becomes a 500 of that line.
     """
 
     is_costly = True
@@ -57,7 +61,7 @@ class Function:
         self.concurrency = max(int(getattr(function, "concurrency", 1)), 1)
         self._turn = threading.Lock() if self.concurrency == 1 else nullcontext()
 
-    def answer(self, url: str, body: dict[str, Any]) -> Reply:
+    def answer(self, url: str, body: dict[str, Any], *, stop: Stop = never) -> Reply:
         try:
             with self._turn:
                 answered = self._function(body, url)
@@ -66,12 +70,32 @@ class Function:
             return server_error(f"The answering function raised {type(problem).__name__}.")
         if isinstance(answered, str):
             return _shaped(url, body, answered, self._clock.seconds())
+        if url == "/v1/embeddings" and not isinstance(answered, dict):
+            return _embedded(body, answered)
         if not isinstance(answered, dict):
             return server_error("The answering function returned neither a mapping nor a text.")
-        return Reply(200, answered)
+        try:
+            return Reply(200, orjson.loads(orjson.dumps(answered)))
+        except orjson.JSONEncodeError:
+            return server_error("The answering function returned a mapping that JSON has no form for.")
 
     def close(self) -> None:
         """A call under way cannot be interrupted; it is waited for."""
+
+
+def _embedded(body: dict[str, Any], answered: Any) -> Reply:
+    """A vector, or one for each input, in the shape of the endpoint; arrays of numpy and its kin are vectors too."""
+    given = answered.tolist() if hasattr(answered, "tolist") else answered
+    vectors = [list(given)] if _is_vector(given) else given
+    inputs = inputs_of(body.get("input"))
+    if not isinstance(vectors, (list, tuple)) or len(vectors) != len(inputs) or not all(map(_is_vector, vectors)):
+        return server_error(f"The answering function did not return a vector for each of the {len(inputs)} inputs.")
+    return Reply(200, embedding_list(body, [list(vector) for vector in vectors]))
+
+
+def _is_vector(value: Any) -> bool:
+    is_list = isinstance(value, (list, tuple)) and bool(value)
+    return is_list and all(isinstance(one, (int, float)) and math.isfinite(one) for one in value)
 
 
 def _shaped(url: str, body: dict[str, Any], text: str, now: int) -> Reply:

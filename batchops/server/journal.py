@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
+from batchops.server.lines import READ_BYTES
+
 
 class Placement(NamedTuple):
     """Where an entry's line goes (file names, once or more) and whether it counts as completed or failed."""
@@ -99,9 +101,11 @@ class Journal:
             self._file.close()
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries in one call, then count them."""
+        """Write entries at once, then count them. After an OSError the journal is to be opened anew, which mends it."""
         written = list(entries)
-        self._file.write(b"".join(entry.flag + entry.line for entry in written))
+        left = memoryview(b"".join(entry.flag + entry.line for entry in written))
+        while left:  # a disk that is nearly full takes a part and says so only when it is asked for the rest
+            left = left[self._file.write(left) :]
         for entry in written:
             self._count(entry.flag, entry.custom_id, entry.body)
 
@@ -118,7 +122,7 @@ class Journal:
         end = 0
         if not self._path.exists():
             return end
-        with self._path.open("rb") as entries:
+        with self._path.open("rb", READ_BYTES) as entries:
             for raw in entries:
                 if not raw.endswith(b"\n") or raw[:1] not in PLACEMENTS:
                     break
@@ -134,7 +138,7 @@ class Journal:
 def read_entries(path: Path) -> Iterator[tuple[bytes, int, int]]:
     """(flag, offset of the line, its length) of every entry."""
     offset = 0
-    with path.open("rb") as entries:
+    with path.open("rb", READ_BYTES) as entries:
         for raw in entries:
             yield raw[:1], offset + 1, len(raw) - 1
             offset += len(raw)

@@ -51,6 +51,10 @@ class Mode:
     keep_metadata: Callable[[dict[str, str]], dict[str, str]] = _same
     outer_id: Callable[[str], str] = _same_id
     inner_id: Callable[[str], str] = _same_id
+    batch_file_seconds: int | None = 30 * _DAY
+    """How long an input file lives that was given no expiry; None: until it is deleted."""
+    max_lasting_files: int | None = None
+    """How many files without an expiry a key may have."""
     lists_results: bool = True
     """Output and error files appear in the listing of files."""
     keeps_empty: frozenset[str] = frozenset()
@@ -68,6 +72,7 @@ class Mode:
             given,
             batch_requests=self.profile.max_requests,
             batch_bytes=self.profile.max_bytes,
+            batches_per_hour=self.profile.max_batches_per_hour,
             upload_bytes=max(given.upload_bytes, self.profile.max_bytes),
         )
 
@@ -86,9 +91,9 @@ def _azure_batch(shown: Json) -> Json:
 
 
 def _ogx_batch(shown: Json) -> Json:
-    """No usage and few times; no counts at first; a cancelled batch has lost what it had answered."""
-    unknown: Json = dict.fromkeys(("usage", "in_progress_at", "expires_at"))
-    if shown["status"] == "validating":
+    """No usage and few times; no counts before it works; a cancelled batch has lost what it had answered."""
+    unknown: Json = dict.fromkeys(("usage", "model", "in_progress_at", "finalizing_at", "expires_at"))
+    if shown["status"] in ("validating", "failed"):
         unknown["request_counts"] = None
     if shown["status"] == "cancelled":
         unknown |= {"output_file_id": None, "error_file_id": None}
@@ -96,14 +101,16 @@ def _ogx_batch(shown: Json) -> Json:
 
 
 def _ogx_file(shown: Json) -> Json:
-    return {**shown, "purpose": "batch"} if shown["purpose"] == "batch_output" else shown
+    purpose = "batch" if shown["purpose"] == "batch_output" else shown["purpose"]
+    return {**shown, "purpose": purpose, "status_details": ""}
 
 
 def _ogx_line(line: Json) -> Json:
     """The body is JSON inside a text; a failed request has an error and no response."""
     response = line["response"]
     if response is not None and response["status_code"] == 200:
-        return {**line, "response": {**response, "body": orjson.dumps(response["body"]).decode()}}
+        body = orjson.dumps(response["body"]).decode()
+        return {"id": line["id"], "custom_id": line["custom_id"], "response": {**response, "body": body}}
     error = line["error"] or response["body"]["error"]
     failed = {"type": "request_failed", "message": error["message"]}
     return {"id": line["id"], "custom_id": line["custom_id"], "error": failed}
@@ -165,6 +172,8 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
                 show_batch=_azure_batch,
                 keeps_empty=frozenset({"error"}),
                 expires=False,
+                batch_file_seconds=None,
+                max_lasting_files=500,
             ),
             Mode(PROFILES["groq"], base="/openai/v1", prefixes=("/openai/v1",), show_batch=_PLAIN),
             Mode(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from batchops.profiles import Profile
-from batchops.server.options import Limits
+from batchops.server.options import MIB, Limits
+from batchops.server.parsing import parse
 from batchops.server.upload import Upload
 from batchops.server.validate import check_input, json_type
 from batchops.server.wire import ApiError
@@ -25,7 +24,8 @@ BATCH_ENDPOINTS = (
     "/v1/videos",
 )
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
-_LEAST_LIFE, _MOST_LIFE = 3600, 2592000
+_LIFE_SECONDS = (3600, 2592000)
+_FIRST_LINE_BYTES = 16 * MIB
 _FORMAT_MESSAGE = "Invalid file format for Batch API. Must be .jsonl"
 
 
@@ -46,8 +46,8 @@ def missing(param: str) -> ApiError:
 
 def parse_json(body: bytes) -> dict[str, Any]:
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
+        parsed = parse(body)
+    except ValueError as problem:
         raise ApiError(400, "We could not parse the JSON body of your request.") from problem
     if not isinstance(parsed, dict):
         raise ApiError(400, f"Invalid type: expected an object, but got {json_type(parsed)} instead.")
@@ -117,8 +117,8 @@ def _short(value: str, most: int, param: str, what: str) -> None:
         raise ApiError(400, message, param=param, code="string_above_max_length")
 
 
-def life(value: Any, param: str) -> int | None:
-    """Seconds of an expiry policy `{"anchor": "created_at", "seconds": 3600…2592000}`."""
+def life(value: Any, param: str, profile: Profile) -> int | None:
+    """Seconds of an expiry policy `{"anchor": "created_at", "seconds": 3600…2592000}`, in the bounds of the service."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -135,7 +135,7 @@ def life(value: Any, param: str) -> int | None:
         seconds = int(seconds)
     if not isinstance(seconds, int) or isinstance(seconds, bool):
         raise invalid_type(f"{param}.seconds", "an integer", seconds)
-    return _between(seconds, _LEAST_LIFE, _MOST_LIFE, f"{param}.seconds")
+    return _between(seconds, *(profile.output_expiry_seconds or _LIFE_SECONDS), f"{param}.seconds")
 
 
 def _between(value: int, least: int, most: int, param: str) -> int:
@@ -161,7 +161,7 @@ def limit(query: Mapping[str, str], *, default: int, most: int) -> int:
     return _between(value, 1, most, "limit")
 
 
-def upload_fields(upload: Upload) -> tuple[str, int | None]:
+def upload_fields(upload: Upload, profile: Profile) -> tuple[str, int | None]:
     """The purpose and the life in seconds of an upload."""
     if upload.filename is None:
         raise missing("file")
@@ -170,7 +170,7 @@ def upload_fields(upload: Upload) -> tuple[str, int | None]:
     for name in ("anchor", "seconds"):
         if (written := upload.fields.get(f"expires_after[{name}]")) is not None:
             policy[name] = int(written) if name == "seconds" and written.isascii() and written.isdigit() else written
-    return purpose, life(policy or None, "expires_after")
+    return purpose, life(policy or None, "expires_after", profile)
 
 
 def check_batch_file(upload: Upload) -> None:
@@ -181,20 +181,31 @@ def check_batch_file(upload: Upload) -> None:
     if name != "upload" and not name.endswith(".jsonl"):
         raise ApiError(400, _FORMAT_MESSAGE)
     with upload.path.open("rb") as content:
-        first = content.readline()
+        first = content.readline(_FIRST_LINE_BYTES)
+    if len(first) == _FIRST_LINE_BYTES:
+        return  # its batch will tell: an upload is not held in memory
     try:
-        parsed = orjson.loads(first)
-    except orjson.JSONDecodeError as problem:
+        parsed = parse(first)
+    except ValueError as problem:
         raise ApiError(400, _FORMAT_MESSAGE) from problem
     if not isinstance(parsed, dict):
         raise ApiError(400, _FORMAT_MESSAGE)
 
 
+def _first_url(upload: Upload) -> str:
+    """The url of the first line; none if the line has no good one, which the check of all lines tells."""
+    with upload.path.open("rb") as content:
+        try:
+            first = parse(content.readline())
+        except ValueError:
+            return ""
+    url = first.get("url") if isinstance(first, dict) else None
+    return url if isinstance(url, str) else ""
+
+
 def check_lines(upload: Upload, limits: Limits, profile: Profile) -> None:
     """What a service that validates at upload refuses: any file that a batch could not be made of."""
-    with upload.path.open("rb") as content:
-        url = orjson.loads(content.readline()).get("url")
-    endpoint = profile.endpoint(url) if isinstance(url, str) else ""
+    endpoint = profile.endpoint(_first_url(upload))
     if errors := check_input(upload.path, endpoint=endpoint, limits=limits, profile=profile).errors:
         found = errors[0]
         raise ApiError(400, f"Line {found['line']}: {found['message']}", param=found["param"], code=found["code"])

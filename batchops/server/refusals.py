@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from batchops.server.lines import Reply
+from batchops.server.tokens import text_tokens
 from batchops.server.validate import json_type
 from batchops.server.wire import error_object
 
 _TAKES_NO_MAX_TOKENS = re.compile(r"(o\d|gpt-[5-9])(?!.*-chat)")
 _LEAST_OUTPUT_TOKENS = 16
 _MOST_EMBEDDING_INPUTS = 2048
+_MOST_TOKENS_OF_AN_INPUT = 8192
+_MOST_TOKENS_OF_A_REQUEST = 300_000
 _MOST_TOKEN = 300_000  # above the size of any vocabulary
 
 
@@ -141,6 +144,24 @@ def _embeddings(body: dict[str, Any]) -> Reply | None:
         return _bad(f"{message}but got an array with length {len(given)} instead.", param="input")
     if given in ("", []):
         return _bad("'input' cannot be empty.", param="input")
+    return _too_many_tokens([_token_count(one) for one in _inputs(given)])
+
+
+def _inputs(given: Any) -> list[Any]:
+    return given if isinstance(given, list) and isinstance(given[0], (str, list)) else [given]
+
+
+def _token_count(given: Any) -> int:
+    return text_tokens(given) if isinstance(given, str) else len(given)
+
+
+def _too_many_tokens(counts: list[int]) -> Reply | None:
+    if (most := max(counts)) > _MOST_TOKENS_OF_AN_INPUT:
+        message = f"This model's maximum context length is {_MOST_TOKENS_OF_AN_INPUT} tokens, however you requested "
+        return _bad(f"{message}{most} tokens. Please reduce your prompt.")
+    if (total := sum(counts)) > _MOST_TOKENS_OF_A_REQUEST:
+        message = f"Requested {total} tokens, max {_MOST_TOKENS_OF_A_REQUEST} tokens per request"
+        return _bad(message, code="max_tokens_per_request")
     return None
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -30,7 +31,14 @@ from batchops.server.lines import read_custom_ids, read_lines, unanswered_line
 from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.store import Batch, Event, File, Store
-from batchops.server.validate import Checked, batch_error, check_input, missing_file, token_limit_exceeded
+from batchops.server.validate import (
+    Checked,
+    batch_error,
+    check_input,
+    missing_file,
+    token_limit_exceeded,
+    wrong_purpose,
+)
 from batchops.server.wire import TERMINAL
 
 _LOG = logging.getLogger("batchops.server")
@@ -172,7 +180,7 @@ class Runner:
     def _validate(self, batch: Batch) -> bool:
         if self._is_stalled(batch, batch.created_at):
             return False
-        errors = self._check(batch)
+        errors = self._checked(batch)
         if self._is_closing.is_set():
             return False
         if errors:
@@ -180,11 +188,24 @@ class Runner:
         self._working.put(batch.id)
         return False
 
+    def _checked(self, batch: Batch) -> list[dict[str, Any]]:
+        """What is wrong with the input. A file that the check itself fails on is wrong too, or it would for ever."""
+        try:
+            return self._check(batch)
+        except (OSError, sqlite3.Error, MemoryError):
+            raise
+        except Exception as problem:
+            _LOG.exception("the input of batch %s cannot be checked: %s", batch.id, type(problem).__name__)
+            return [batch_error("server_error", "The server had an error while it checked the input file.")]
+
     def _check(self, batch: Batch) -> list[dict[str, Any]]:
         """Read the whole input file and let the batch begin, or say why it cannot."""
         gone = [missing_file(batch.input_file_id, self._options.organization)]
-        if self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds()) is None:
+        file = self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds())
+        if file is None:
             return gone
+        if file.purpose != "batch":
+            return [wrong_purpose(file.purpose)]
         try:
             path = self._blobs.lend(batch.input_file_id, batch.id)
         except FileNotFoundError:
@@ -261,7 +282,7 @@ class Runner:
         return self._finalize(batch) if whole and not self._is_doomed(batch) else self._meet_fate(batch)
 
     def _answer_lines(self, batch: Batch, journal: Journal, stop: threading.Event) -> None:
-        """Answer what the journal does not have yet, as far as the batch's fate lets it come."""
+        """Answer what the journal does not have yet, as far as the batch's fate and its window let it come."""
         lines = (
             line
             for line in read_lines(self._blobs.workspace(batch.id) / "input.jsonl", batch.endpoint)
@@ -271,7 +292,7 @@ class Runner:
             islice(lines, max(self._line_limit(batch) - len(journal.times), 0)),
             journal,
             dice=str(self._store.ordinal(batch.id)),
-            stop=lambda: stop.is_set() or self._is_closing.is_set(),
+            stop=lambda: stop.is_set() or self._is_closing.is_set() or self._clock.now() >= batch.expires_at,
         )
 
     def _line_limit(self, batch: Batch) -> int:
@@ -335,9 +356,13 @@ class Runner:
             asked = read_custom_ids(workspace / "input.jsonl")
             unanswered = (custom_id for custom_id in asked if custom_id not in journal.times)
         kept = self._mode.keeps_empty if status == "completed" else frozenset()
-        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
         lines = (unanswered_line(secrets.token_hex(12), custom_id, f"batch_{status}") for custom_id in unanswered)
-        errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
+        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
+        try:
+            errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
+        except OSError:
+            self._drop([output])
+            raise
         expected = {"completed": ("finalizing",), "cancelled": ("cancelling",)}.get(status, _OPEN)
 
         def ended(before: Batch) -> Batch:
@@ -350,14 +375,18 @@ class Runner:
             batch.id, ended, files=files, executions=journal.times, event=self._event(batch, status)
         )
         if after.status != status:  # a cancel came first: look again; these files have no row and are swept
-            for file in files:
-                self._blobs.drop(file.id)
+            self._drop(files)
             return True
         with self._lock:
             self._live.pop(batch.id, None)
         self._blobs.clear(batch.id)
         self._on_end()
         return False
+
+    def _drop(self, files: Sequence[File | None]) -> None:
+        for file in files:
+            if file is not None:
+                self._blobs.drop(file.id)
 
     def _event(self, batch: Batch, status: str) -> Event | None:
         if self._options.webhook_url is None:
@@ -376,15 +405,17 @@ class Runner:
         ]
         Random(f"{self._options.seed} {batch.input_file_id}").shuffle(places)  # noqa: S311  an order, not a secret
         temporary = self._blobs.temporary()
-        with temporary.open("wb") as target:
-            target.writelines(self._shown(copy_lines(journal, places)))
-            target.writelines(self._shown(more))
-            size = target.tell()
-        if size == 0 and not keeps_empty:
-            temporary.unlink()
-            return None
-        file_id = f"file-{secrets.token_hex(12)}"
-        self._blobs.keep(temporary, file_id)
+        try:
+            with temporary.open("wb") as target:
+                target.writelines(self._shown(copy_lines(journal, places)))
+                target.writelines(self._shown(more))
+                size = target.tell()
+            if size == 0 and not keeps_empty:
+                return None
+            file_id = f"file-{secrets.token_hex(12)}"
+            self._blobs.keep(temporary, file_id)
+        finally:
+            temporary.unlink(missing_ok=True)  # a full disk is not to be filled by every try
         now = self._clock.seconds()
         life = batch.output_expires_seconds or _OUTPUT_LIFE_SECONDS
         name = f"{batch.id}_{kind}.jsonl"

@@ -81,7 +81,11 @@ class RunningService:
     def _application(self, hang_up: Callable[[Scope], None]) -> ASGIApp:
         app: ASGIApp = make_app(self._service)
         app = Interference(app, self._service, hang_up=hang_up, is_loopback=self._is_loopback)
-        return app if self._mode.profile.name == "openai" else Translation(app, self._mode)
+        return (
+            app
+            if self._mode.profile.name == "openai"
+            else Translation(app, self._mode, most=self._service.options.limits.json_body_bytes)
+        )
 
     def close(self) -> None:
         """Let answers under way finish, stop batches between two lines, close everything."""

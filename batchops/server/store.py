@@ -197,6 +197,11 @@ class Store:
         rows = self._read("SELECT coalesce(sum(bytes), 0) FROM files WHERE owner = ? AND deleted_at IS NULL", owner)
         return int(rows[0][0])
 
+    def lasting_files(self, owner: str) -> int:
+        """How many files there are that never expire."""
+        sql = "SELECT count(*) FROM files WHERE owner = ? AND deleted_at IS NULL AND expires_at IS NULL"
+        return int(self._read(sql, owner)[0][0])
+
     def file_ids(self) -> set[str]:
         return {file_id for (file_id,) in self._read("SELECT id FROM files WHERE deleted_at IS NULL")}
 

@@ -18,6 +18,7 @@ from batchops.server.clock import Clock
 from batchops.server.faults import Faults
 from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
+from batchops.server.rates import Rate
 from batchops.server.runner import Runner
 from batchops.server.store import Store
 from batchops.server.wire import ApiError
@@ -51,6 +52,9 @@ class Service:
         self.store, self.blobs, self.clock, self.runner = store, blobs, clock, runner
         self.answerer, self.faults, self.options, self.instance = answerer, faults, options, instance
         self.mode = mode
+        limits = options.limits
+        self._uploads = Rate("file uploads", most=limits.uploads_per_minute, seconds=60)
+        self._batches = Rate("the creation of batches", most=limits.batches_per_hour, seconds=3600)
         self.calls: Counter[str] = Counter()
         self.hidden: dict[str, dict[str, float]] = {}
         """Ids that listings leave out: until a time, or for so many looks."""
@@ -68,6 +72,16 @@ class Service:
         if not known:
             raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         return sha256(given.encode()).hexdigest()[:32]
+
+    def count_upload(self, owner: str) -> None:
+        """Raises ApiError when it is one more than the service takes in a minute."""
+        if self.options.rate_limits:
+            self._uploads.take(owner, self.clock.now())
+
+    def count_batch(self, owner: str) -> None:
+        """Raises ApiError when it is one more than the service takes in an hour."""
+        if self.options.rate_limits:
+            self._batches.take(owner, self.clock.now())
 
     def is_hidden(self, object_id: str) -> bool:
         """Whether a listing leaves this object out; each asking is a look."""

@@ -10,6 +10,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchops.server.modes import Json, Mode
+from batchops.server.parsing import parse
 from batchops.server.wire import error_object
 
 _BATCH_IDS = ("id", "input_file_id", "output_file_id", "error_file_id")
@@ -18,8 +19,9 @@ _BATCH_IDS = ("id", "input_file_id", "output_file_id", "error_file_id")
 class Translation:
     """Speaks as a mode does to the outside, and as OpenAI's API to `app`."""
 
-    def __init__(self, app: ASGIApp, mode: Mode) -> None:
-        self._app, self._mode = app, mode
+    def __init__(self, app: ASGIApp, mode: Mode, *, most: int) -> None:
+        """`most`: bytes of a JSON body; of what is longer only so much is read that `app` sees it and refuses it."""
+        self._app, self._mode, self._most = app, mode, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -58,10 +60,10 @@ class Translation:
 
     async def _translated(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
         """The creation of a batch in this server's own words."""
-        body = await _read(receive)
+        body = await _read(receive, self._most)
         try:
-            asked = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            asked = parse(body)
+        except ValueError:
             asked = None
         if isinstance(asked, dict):
             body = orjson.dumps(self._asked(asked))
@@ -154,12 +156,13 @@ def _is_json(message: Message) -> bool:
     return any(name == b"content-type" and b"json" in value for name, value in message["headers"])
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive, most: int) -> bytes:
+    """A body; cut a little after `most` bytes."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if not message.get("more_body"):
+        if not message.get("more_body") or len(body) > most:
             return bytes(body)
 
 

@@ -11,16 +11,20 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import orjson
 
-from batchops.server.answering import Abandoned, server_error
+from batchops.server.answering import Abandoned, Stop, never, server_error
 from batchops.server.lines import Reply
+from batchops.server.options import LOOPBACK
+from batchops.server.parsing import parse
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
 _GRACE_SECONDS = 2.0
+_LOOK_SECONDS = 0.25
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "credit_balance_exhausted"})
 
@@ -42,13 +46,12 @@ class Gate:
         return max(int(self._allowed), 1)
 
     @contextmanager
-    def passed(self) -> Iterator[None]:
-        """Wait for a turn. Raises Abandoned when the gate is closed for good."""
+    def passed(self, stop: Stop = never) -> Iterator[None]:
+        """Wait for a turn. Raises Abandoned when the gate is closed for good, or as soon as `stop` says so."""
         with self._changed:
-            while not self._is_abandoned and (self._out >= self.allowed or self._left() > 0):
-                self._changed.wait(self._left() or None)
-            if self._is_abandoned:
-                raise Abandoned
+            while self._out >= self.allowed or self._left() > 0:
+                self._wait(self._left() or _LOOK_SECONDS, stop)
+            self._wait(0, stop)
             self._out += 1
         try:
             yield
@@ -68,11 +71,19 @@ class Gate:
             self._allowed = max(self._allowed / 2, 1)
             self._closed_until = max(self._closed_until, self._monotonic() + pause_seconds)
 
-    def pause(self, seconds: float) -> None:
-        """Wait before another try. Raises Abandoned when the gate is closed for good meanwhile."""
+    def pause(self, seconds: float, stop: Stop = never) -> None:
+        """Wait before another try. Raises Abandoned when the gate is closed for good meanwhile, or `stop` says so."""
+        until = time.monotonic() + seconds
         with self._changed:
-            if self._changed.wait_for(lambda: self._is_abandoned, timeout=seconds):
-                raise Abandoned
+            while (left := until - time.monotonic()) > 0:
+                self._wait(left, stop)
+
+    def _wait(self, seconds: float, stop: Stop) -> None:
+        """Wait a little, and see whether it is still worth it: nobody tells the gate that a batch is cancelled."""
+        if not self._is_abandoned and not stop() and seconds > 0:
+            self._changed.wait(min(seconds, _LOOK_SECONDS))
+        if self._is_abandoned or stop():
+            raise Abandoned
 
     def abandon(self, grace_seconds: float) -> None:
         """Nobody passes any more; those who have passed get a while to come back."""
@@ -119,32 +130,52 @@ class Upstream:
 
     is_costly = True
 
-    def __init__(self, url: str, *, key: str | None, concurrency: int, timeout_seconds: float, attempts: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None,
+        concurrency: int,
+        timeout_seconds: float,
+        attempts: int,
+        patience_seconds: float,
+    ) -> None:
         self.concurrency = concurrency
-        self._attempts = attempts
+        self._attempts, self._patience_seconds = attempts, patience_seconds
         self._base = url.rstrip("/")
         self._gate = Gate(concurrency)
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(timeout_seconds, connect=10.0)
-        self._calls = _Calls(httpx.AsyncClient(limits=limits, headers=headers, timeout=timeout))
+        # HTTP_PROXY must not stand between this machine and itself.
+        trust = urlsplit(url).hostname not in LOOPBACK
+        self._calls = _Calls(httpx.AsyncClient(limits=limits, headers=headers, timeout=timeout, trust_env=trust))
 
-    def answer(self, url: str, body: dict[str, Any]) -> Reply:
-        """The endpoint's answer, tried again where that may help. Raises Abandoned when the server stops."""
-        attempt = 0
+    def answer(self, url: str, body: dict[str, Any], *, stop: Stop = never) -> Reply:
+        """The endpoint's answer, tried again where that may help; being told to wait is no failure for an hour.
+
+        Raises Abandoned.
+        """
+        failures = waits = 0
+        patient_until = time.monotonic() + self._patience_seconds
         while True:
-            attempt += 1
-            reply, retry_after = self._once(url, body)
-            if attempt >= self._attempts or not _is_worth_another_try(reply):
+            reply, retry_after = self._once(url, body, stop)
+            if not _is_worth_another_try(reply):
                 return reply
-            pause = _pause_seconds(attempt, retry_after)
             if reply.status == 429:
+                waits += 1
+                pause = _pause_seconds(waits, retry_after)
+                if time.monotonic() + pause > patient_until:
+                    return reply
                 self._gate.throttled(pause)
             else:
-                self._gate.pause(pause)
+                failures += 1
+                if failures >= self._attempts:
+                    return reply
+                self._gate.pause(_pause_seconds(failures, retry_after), stop)
 
-    def _once(self, url: str, body: dict[str, Any]) -> tuple[Reply, float | None]:
-        with self._gate.passed():
+    def _once(self, url: str, body: dict[str, Any], stop: Stop) -> tuple[Reply, float | None]:
+        with self._gate.passed(stop):
             try:
                 answered = self._calls.post(self._base + url.removeprefix("/v1"), orjson.dumps(body))
             except httpx.TimeoutException:
@@ -166,8 +197,8 @@ class Upstream:
 def _read(answered: httpx.Response) -> Reply:
     request_id = answered.headers.get("x-request-id")
     try:
-        body = orjson.loads(answered.content)
-    except orjson.JSONDecodeError:
+        body = parse(answered.content)
+    except ValueError:
         status = answered.status_code if answered.status_code >= 400 else 502
         return server_error("The upstream endpoint did not answer with JSON.", status=status)
     return Reply(answered.status_code, body, request_id=request_id)
@@ -197,7 +228,9 @@ def _retry_after(header: str | None) -> float | None:
 
 
 def _pause_seconds(attempt: int, retry_after: float | None) -> float:
-    if retry_after is not None:
-        return min(retry_after, 10 * _LONGEST_PAUSE_SECONDS)
-    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads tries, hides nothing
+    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE_SECONDS)
+    pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  spreads tries, hides nothing
+    if retry_after is None:
+        return pause
+    # "At once" is believed twice; then it is only a little sooner.
+    return max(min(retry_after, 10 * _LONGEST_PAUSE_SECONDS), 0 if attempt <= 2 else min(pause, 1.0))

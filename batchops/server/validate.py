@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from batchops.profiles import PROFILES, Profile
+from batchops.server.lines import READ_BYTES
 from batchops.server.options import Limits
+from batchops.server.parsing import parse
 from batchops.server.tokens import prompt_tokens
 
 MAX_ERRORS = 1000
@@ -61,6 +61,11 @@ def missing_file(file_id: str, organization: str) -> dict[str, Any]:
     return batch_error("invalid_request", message, param="file_id")
 
 
+def wrong_purpose(purpose: str) -> dict[str, Any]:
+    message = f"The input file of a batch must have the purpose 'batch', but this one has '{purpose}'."
+    return batch_error("invalid_request", message, param="file_id")
+
+
 def token_limit_exceeded(model: str, organization: str, limit: int) -> dict[str, Any]:
     return batch_error(
         "token_limit_exceeded",
@@ -82,7 +87,7 @@ def check_input(
     checker = _Checker(endpoint, limits, models, profile)
     if (size := path.stat().st_size) > limits.batch_bytes:
         return checker.too_large(size)
-    with path.open("rb") as source:
+    with path.open("rb", READ_BYTES) as source:
         for number, raw in _numbered(source):
             checker.check(number, raw)
             if len(checker.found.errors) >= MAX_ERRORS or (number % 1000 == 0 and stop()):
@@ -135,8 +140,8 @@ class _Checker:
     def check(self, number: int, raw: bytes) -> None:
         self.found.total += 1
         try:
-            line = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            line = parse(raw)
+        except ValueError:
             line = None
         if not isinstance(line, dict):
             self._add(number, "invalid_json_line", "This line is not parseable as valid JSON.")
@@ -191,7 +196,9 @@ class _Checker:
         self.found.prompt_tokens += prompt_tokens(body)
 
     def _model(self, number: int, body: dict[str, Any]) -> None:
-        model = body.get("model", _DEFAULT_MODELS.get(self._endpoint))
+        model = body.get("model")
+        if model is None:
+            model = _DEFAULT_MODELS.get(self._endpoint)
         if not isinstance(model, str) or not model:
             self._add(number, "invalid_request", "Model parameter is required.", param="body.model")
         elif self._models and model not in self._models:

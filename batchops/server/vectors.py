@@ -1,4 +1,4 @@
-"""Simulated embeddings and moderations: numbers that follow from the input alone."""
+"""Embeddings in their shape; simulated ones, and moderations: numbers that follow from the input alone."""
 
 from __future__ import annotations
 
@@ -44,15 +44,20 @@ def inputs_of(given: Any) -> list[Any]:
 def unit_vector(content: Any, dimensions: int) -> list[float]:
     """A vector of length one that follows from the content."""
     drawn = array("h", shake_128(orjson.dumps(content)).digest(2 * dimensions))
-    length = math.hypot(*drawn) or 1.0
-    return [round(component / length, 9) for component in drawn]
+    billionths = 1e9 / (math.hypot(*drawn) or 1.0)
+    # Nine decimals, in less than half the time of round(…, 9): a request may have 2,048 inputs.
+    return [round(component * billionths) / 1e9 for component in drawn]
 
 
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     model = body["model"]
     wanted = body.get("dimensions")
     dimensions = int(wanted) if wanted else _DIMENSIONS.get(model, _DEFAULT_DIMENSIONS)
-    vectors = [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))]
+    return embedding_list(body, [unit_vector(content, dimensions) for content in inputs_of(body.get("input"))])
+
+
+def embedding_list(body: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
+    """Vectors in the shape of the endpoint, as numbers or packed, as the request asks."""
     is_packed = body.get("encoding_format") == "base64"
     tokens = prompt_tokens(body)
     return {
@@ -61,7 +66,7 @@ def embeddings(body: dict[str, Any]) -> dict[str, Any]:
             {"object": "embedding", "index": index, "embedding": _packed(vector) if is_packed else vector}
             for index, vector in enumerate(vectors)
         ],
-        "model": model,
+        "model": body["model"],
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
@@ -77,7 +82,7 @@ def moderations(body: dict[str, Any], digest: str) -> dict[str, Any]:
     contents = given if many and isinstance(given, list) else [given]
     return {
         "id": f"modr-{digest}",
-        "model": body.get("model", "omni-moderation-latest"),
+        "model": body.get("model") or "omni-moderation-latest",
         "results": [_moderated(content) for content in contents],
     }
 

@@ -12,11 +12,13 @@ import threading
 import urllib.request
 from binascii import Error as NotBase64
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 import orjson
 
 from batchops.diagnostics import BatchopsError, error
 from batchops.server.clock import Clock
+from batchops.server.options import LOOPBACK
 from batchops.server.store import Event, Store
 
 _FIRST_PAUSE_SECONDS = 5.0
@@ -95,7 +97,7 @@ class Webhooks:
         }
         request = urllib.request.Request(self._url, body, headers, method="POST")  # noqa: S310  the user's own address
         try:
-            with _opener().open(request, timeout=_TIMEOUT_SECONDS) as answer:
+            with _opener(self._url).open(request, timeout=_TIMEOUT_SECONDS) as answer:
                 return 200 <= int(answer.status) < 300
         except (OSError, ValueError):  # urllib's errors are OSErrors
             return False
@@ -108,5 +110,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_NoRedirect)
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """With the proxies of the environment, but none between this machine and itself."""
+    proxies: dict[str, str] | None = {} if urlsplit(url).hostname in LOOPBACK else None
+    return urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))

@@ -86,7 +86,7 @@ def load_settings(
     Raises BatchopsError with every problem of every source; UsageProblem for an environment that is not declared.
     """
     file = read_settings_file(root)
-    dotenv = read_dotenv(root)
+    dotenv, unread = read_dotenv(root)
     from_dotenv, dotenv_warnings = variable_layer(dotenv, origin=".env")
     from_environ, environ_warnings = variable_layer(environ)
     stronger = lay_over([from_dotenv, from_environ, flag_layer(flags or {})])
@@ -102,7 +102,7 @@ def load_settings(
         origins={dotted(path): origins.get(path, DEFAULT) for path, _ in leaves(settings)},
         environ=merged,
         environment=environment,
-        warnings=(*dotenv_warnings, *environ_warnings),
+        warnings=(*unread, *dotenv_warnings, *environ_warnings),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -34,6 +35,25 @@ def _has_no_password(url: str) -> str:
 Address = Annotated[str, AfterValidator(_has_no_password)]
 """An address without a user's name and password in it."""
 
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an http(s) URL with a host."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _leads_to_a_service(url: str) -> str:
+    if url and not _REFERENCE.match(url) and not is_web_address(url):
+        raise PydanticCustomError("address", "must be an address up to the version, such as https://api.openai.com/v1")
+    return url
+
+
+ServiceAddress = Annotated[Address, AfterValidator(_leads_to_a_service)]
+"""The address of a service, or `env:NAME`, the variable that holds it."""
+
 SecretReference = Annotated[str, AfterValidator(_is_reference)]
 """`env:NAME`: the name of the environment variable that holds a secret."""
 
@@ -54,6 +74,8 @@ def _local_file(url: str) -> str:
 
 class StateSettings(Section):
     url: Annotated[Address, AfterValidator(_local_file)] = Field(default="state/batchops.duckdb", min_length=1)
+    keep_attempts: Duration | None = None
+    keep_events: Duration | None = None
 
 
 class BudgetSettings(Section):
@@ -82,7 +104,7 @@ ProfileName = Literal[
 class ProviderSettings(Section):
     kind: Literal["openai", "local", "azure"]
     profile: ProfileName | None = None
-    base_url: Address | None = None
+    base_url: ServiceAddress | None = None
     api_version: str | None = Field(default=None, min_length=1)
     api_key: SecretReference | None = Field(default=None, repr=False)
     organization: str | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,29 @@ def file_layer(file: SettingsFile | None) -> Layer:
     return Layer(file.values, {path: origin(path) for path in leaf_paths(file.values)})
 
 
-def read_dotenv(root: Path) -> dict[str, str]:
-    """The variables of `.env`, as they are written: `$OTHER` is not expanded."""
+def read_dotenv(root: Path) -> tuple[dict[str, str], tuple[Diagnostic, ...]]:
+    """The variables of `.env`, as they are written: `$OTHER` is not expanded. A line that sets nothing is a warning.
+
+    Raises BatchopsError when it is not UTF-8. No line is quoted: it may hold a secret.
+    """
     path = root / ".env"
     if not path.is_file():
-        return {}
-    from dotenv import dotenv_values  # noqa: PLC0415  most projects have no .env
+        return {}, ()
+    from dotenv.parser import parse_stream  # noqa: PLC0415  most projects have no .env
 
-    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        detail = f'".env": byte {problem.start + 1} does not fit. Save the file as UTF-8.'
+        raise BatchopsError(error("file_encoding", "The file is not UTF-8.", detail)) from None
+    bindings = list(parse_stream(StringIO(text)))
+    unread = tuple(_unread(binding.original.line) for binding in bindings if binding.error)
+    return {b.key: b.value for b in bindings if b.key is not None and b.value is not None}, unread
+
+
+def _unread(line: int) -> Diagnostic:
+    detail = f"Line {line} of .env sets nothing. Write NAME=value, or # before a remark."
+    return warning("dotenv_syntax", "Not a variable.", detail)
 
 
 def variable_layer(variables: Mapping[str, str], *, origin: str | None = None) -> tuple[Layer, tuple[Diagnostic, ...]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from batchops.diagnostics import error, warning
+from batchops.diagnostics import did_you_mean, error, warning
 from batchops.spec.document import Path
 from batchops.spec.job import FileText, JobSpec, Message, Outcome, Rule, Template
 from batchops.spec.params import ENDPOINTS, Finding, check_model, check_params
@@ -22,6 +22,7 @@ Check = Callable[[JobSpec], Iterator[Finding]]
 LATER: Final = ("budget", "rollout", "checks", "evaluate", "output", "matrix")
 _WINDOW = re.compile(r"[1-9][0-9]*[hd]\Z")
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+_CHOICES: Final = ("auto", "required", "none")
 _RESERVED: Final = "batchops_"
 _KEY_CHARACTERS, _VALUE_CHARACTERS = 64, 512
 _EXPIRY = (timedelta(hours=1), timedelta(days=30))
@@ -165,6 +166,24 @@ def check_answer_form(spec: JobSpec) -> Iterator[Finding]:
         detail = "tool_choice: chooses among tools:, and there are none."
         found = error("tool_form", "The tool does not fit.", detail)
         yield Finding(found, ("tool_choice",), at_key=True, depends=(("tools",),))
+    elif (why := _choice_problem(spec)) is not None:
+        found = error("tool_form", "The tool does not fit.", why)
+        yield Finding(found, ("tool_choice",), depends=(("tools",),))
+
+
+def _choice_problem(spec: JobSpec) -> str | None:
+    """What a tool_choice names must be among the tools. Of other mappings the service knows more than we do."""
+    choice, names = spec.tool_choice, [function_of(tool)[0].get("name") for tool in spec.tools or ()]
+    if isinstance(choice, str) and choice not in _CHOICES:
+        hint = " Write {type: function, function: {name: …}} for one function." if choice in names else ""
+        return f'"{choice}" is none of {", ".join(_CHOICES)}.{did_you_mean(choice, _CHOICES)}{hint}'
+    if not isinstance(choice, Mapping) or choice.get("type", "function") != "function":
+        return None
+    name = function_of(choice)[0].get("name")
+    if name in names:
+        return None
+    known = [str(known) for known in names]
+    return f'tool_choice: names "{name}", and tools: has {", ".join(known)}.{did_you_mean(str(name), known)}'
 
 
 def check_tools(spec: JobSpec) -> Iterator[Finding]:

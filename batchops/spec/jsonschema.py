@@ -172,6 +172,8 @@ def _node_problems(path: Path, node: Mapping[str, Any], *, is_root: bool, fine_t
         yield Problem((*path, "$ref"), "no other word may stand beside $ref")
     if node.get("format", "uuid") not in _FORMATS:
         yield Problem((*path, "format"), f"the format is none of {', '.join(sorted(_FORMATS))}")
+    if node.get("enum") == []:
+        yield Problem((*path, "enum"), "an enum has one value at least")
     if isinstance(node.get("items"), list):
         yield Problem((*path, "items"), "a list of items is refused; write one schema")
     if _is_object(node):

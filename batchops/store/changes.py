@@ -116,7 +116,7 @@ class Intend:
             ],
         )
         con.execute(
-            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
             " unnest(?::UTINYINT[]), unnest(?::UUID[]), NULL",
             [
                 self.submission_id,
@@ -198,7 +198,7 @@ class Adopt:
             ],
         )
         con.execute(
-            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::UTINYINT[]),"
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
             " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
             [
                 self.submission_id,

@@ -54,9 +54,10 @@ INVARIANTS = (
         "SELECT count(*) - count(DISTINCT submission_id) FROM state.submissions",
     ),
     Invariant(
-        "a submission has as many lines as it sent",
+        "a submission has as many lines as it sent, those that were dropped counted",
         """SELECT count(*) FROM state.submissions s WHERE s.n <>
-           (SELECT count(*) FROM state.attempts a WHERE a.submission_id = s.submission_id)""",
+           (SELECT count(*) FROM state.attempts a WHERE a.submission_id = s.submission_id)
+           + (SELECT coalesce(sum(d.lines), 0) FROM state.dropped d WHERE d.submission_id = s.submission_id)""",
     ),
     Invariant(
         "no try of a request is in two batches",

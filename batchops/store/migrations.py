@@ -26,7 +26,26 @@ def _first_tables(con: duckdb.DuckDBPyConnection) -> None:
     con.execute(schema_sql())
 
 
-STEPS: tuple[Step, ...] = (Step("first tables", _first_tables),)
+def _wide_rounds(con: duckdb.DuckDBPyConnection) -> None:
+    """A row that is asked anew every day has had 256 rounds before its first year is over."""
+    for table in ("rows", "requests", "attempts"):
+        con.execute(f"ALTER TABLE {table} ALTER round TYPE USMALLINT")
+
+
+def _dropped(con: duckdb.DuckDBPyConnection) -> None:
+    """What `state compact` dropped of a submission: its lines, and the sums that reports go on counting."""
+    con.execute(
+        """CREATE TABLE dropped (
+               submission_id UINTEGER, lines UINTEGER, unpriced UINTEGER, input_tokens UBIGINT, cached_tokens UBIGINT,
+               output_tokens UBIGINT, reasoning_tokens UBIGINT, cost_nano_usd UBIGINT)"""
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    Step("first tables", _first_tables),
+    Step("rounds of two bytes", _wide_rounds),
+    Step("sums of what was dropped", _dropped),
+)
 
 
 def schema_sql() -> str:

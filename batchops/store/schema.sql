@@ -62,8 +62,9 @@ CREATE TABLE outcomes (
 );
 
 -- Immutable Parquet files beside the state file, path relative to its folder, with the columns
---   submission_id UINTEGER, line UINTEGER, digest UUID, round UTINYINT, attempt UTINYINT, outcome UTINYINT,
---   answer VARCHAR (JSON text, NULL without one), message VARCHAR (the error's), model VARCHAR, raw VARCHAR (the line)
+--   submission_id UINTEGER, line UINTEGER, digest UUID, round USMALLINT (older files: UTINYINT), attempt UTINYINT,
+--   outcome UTINYINT, answer VARCHAR (JSON text, NULL without one), message VARCHAR (the error's), model VARCHAR,
+--   raw VARCHAR (the line)
 CREATE TABLE answer_files (
     file_no UINTEGER, path VARCHAR, sha256 BLOB, bytes UBIGINT, n UINTEGER, dropped_at TIMESTAMPTZ
 );

@@ -12,7 +12,8 @@ import duckdb
 from batchops.store.connection import open_memory
 from batchops.store.store import StateReader
 
-TABLES = ("meta", "jobs", "rows", "requests", "submissions", "attempts", "outcomes", "answer_files", "events")
+TABLES = ("meta", "jobs", "rows", "requests", "submissions", "attempts", "outcomes", "answer_files", "events",
+          "dropped")  # fmt: skip
 _OF_ENVIRONMENT = {
     "jobs": "WHERE environment = $environment",
     "rows": "WHERE job_id IN (SELECT job_id FROM state.jobs WHERE environment = $environment)",

@@ -131,7 +131,7 @@ class FetchAgain:
 _TRUTH = f"""
 CREATE OR REPLACE TEMP TABLE truth AS
 WITH tries AS (
-    SELECT a.digest, a.round, a.submission_id, a.line, o.outcome,
+    SELECT a.digest, a.round, a.attempt, a.submission_id, a.line, o.outcome,
            CASE WHEN o.outcome = 0 THEN 3 WHEN o.outcome IS NULL THEN 2 ELSE 1 END AS rank,
            CASE WHEN o.outcome = 0 THEN {RequestState.ANSWERED} WHEN o.outcome IS NULL THEN {RequestState.IN_FLIGHT}
                 ELSE {RequestState.GIVEN_UP} END AS state
@@ -139,11 +139,15 @@ WITH tries AS (
     JOIN state.submissions s ON s.submission_id = a.submission_id AND s.phase NOT IN ('absent', 'abandoned')
     LEFT JOIN state.outcomes o ON o.submission_id = a.submission_id AND o.line = a.line
 )
-SELECT digest, round, count(outcome) AS attempts, unnest(arg_max(
+SELECT digest, round, greatest(count(outcome), coalesce(max(attempt) FILTER (outcome IS NOT NULL), 0)) AS attempts,
+       unnest(arg_max(
     {{'state': state, 'outcome': outcome, 'submission_id': submission_id, 'line': line}}, (rank, submission_id, line)))
 FROM tries GROUP BY digest, round
 """
-"""What the batches tell of each request: answered, still somewhere in a batch, or tried and given up."""
+"""What the batches tell of each request: answered, still somewhere in a batch, or tried and given up.
+
+Tries are counted by their number as well: one that was dropped, or never became a batch, is not to be used again.
+"""
 
 _DOUBTED = f"""
 CREATE OR REPLACE TEMP TABLE doubted AS
@@ -214,21 +218,3 @@ def _rebuild_requests(con: duckdb.DuckDBPyConnection) -> int:
 def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = con.execute(sql).fetchone()
     return int(row[0]) if row else 0
-
-
-@dataclass(frozen=True)
-class DropUnasked:
-    """Requests that were never asked and that no row wants any more."""
-
-    kind: ClassVar[str] = "compacted"
-    subject: str = ""
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        dropped = _count(
-            con,
-            f"""DELETE FROM state.requests q WHERE q.state = {RequestState.PENDING} AND q.submission_id IS NULL
-                  AND q.attempts + q.free_attempts = 0
-                  AND NOT EXISTS (FROM state.rows r WHERE r.digest = q.digest AND r.round = q.round)
-                  AND NOT EXISTS (FROM state.attempts a WHERE a.digest = q.digest AND a.round = q.round)""",
-        )
-        return {"requests": dropped}

@@ -24,8 +24,11 @@ _DONE_TO_BATCHES = {
 }
 
 
-def render_outcome(summary: Summary) -> str:
-    """`Done: 1,200 submitted; 1 batch created.`, then what is left: in flight, given up, held."""
+def render_outcome(summary: Summary, *, has_failed: bool = False) -> str:
+    """`Done: 1,200 submitted; 1 batch created.`, then what is left: in flight, given up, held.
+
+    `has_failed`: something did not work, so that nothing done does not mean that nothing was to be done.
+    """
     rows, batches = summary["rows"], summary["batches"]
     did = ", ".join(f"{rows[action]:,} {verb}" for action, verb in _DONE.items() if rows.get(action))
     moved = ", ".join(
@@ -34,7 +37,9 @@ def render_outcome(summary: Summary) -> str:
         if batches.get(action)
     )
     head = "; ".join(part for part in (did, moved) if part)
-    return "\n".join([f"Done: {head}." if head else "Nothing to do.", *_left(rows, batches)])
+    return "\n".join(
+        [f"Done: {head}." if head else "Nothing was done." if has_failed else "Nothing to do.", *_left(rows, batches)]
+    )
 
 
 def _left(rows: Mapping[str, int], batches: Mapping[str, int]) -> list[str]:

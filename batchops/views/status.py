@@ -26,7 +26,8 @@ def render_status(document: Mapping[str, Any], *, width: int | None) -> str:
     jobs = document["jobs"]
     if not jobs:
         return "No jobs: none is declared under jobs/, and none was applied."
-    lines = [*_table(jobs, width), *_notes(jobs)]
+    seen = "asked just now" if document["refreshed"] else "as last seen (the next apply or wait looks again)"
+    lines = [*_table(jobs, width), *_notes(jobs, seen)]
     return "\n".join(lines)
 
 
@@ -61,10 +62,10 @@ def usd(amount: float) -> str:
     return f"${amount:,.{digits}f}"
 
 
-def _notes(jobs: list[Mapping[str, Any]]) -> Iterator[str]:
+def _notes(jobs: list[Mapping[str, Any]], seen: str) -> Iterator[str]:
     open_batches = [(job["address"], batch) for job in jobs for batch in job["batches"]]
     if open_batches:
-        yield "\nIn flight, as last seen (the next apply or wait looks again):"
+        yield f"\nIn flight, {seen}:"
         for address, batch in open_batches:
             yield f"  {visible(batch_text(batch))}  {address}"
     for job in jobs:

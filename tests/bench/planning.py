@@ -17,6 +17,12 @@ from pathlib import Path
 import duckdb
 from measuring import Measured, measure, median, middle
 
+from batchops.engine.approved import job_record
+from batchops.engine.gather import gather
+from batchops.engine.project import open_project
+from batchops.settings import load_settings
+from batchops.store.job_changes import RecordPlan
+
 SIZES = (10_000, 100_000, 1_000_000)
 TEXT = "'Row ' || i || ' says \"hello\", éè and goes on. ' || repeat(md5(i::VARCHAR), 14)"
 """About 500 bytes of text with quotes and accents, different in each row."""
@@ -82,12 +88,6 @@ def write_rows(folder: Path, rows: int, *, changed_percent: int = 0) -> None:
 
 def answer_all() -> None:
     """Approve the plan of the project in this folder, and have every request of it answered. In its own process."""
-    from batchops.engine.approved import job_record
-    from batchops.engine.gather import gather
-    from batchops.engine.project import open_project
-    from batchops.settings import load_settings
-    from batchops.store.job_changes import RecordPlan
-
     root = Path.cwd()
     with open_project(root, load_settings(root, environ={})) as project:
         with project.leased(timedelta(0)) as store:

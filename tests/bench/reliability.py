@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scenarios"))
+sys.path.extend(str(Path(__file__).parents[1] / kit) for kit in ("kit", "scenarios"))
 
 from service import Service, serving
 from workshop import Workshop

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+from crew import REPOSITORY, shared_crew
 
 SETTINGS = """\
 project = "reviews"
@@ -35,21 +35,14 @@ def environ(**more: str) -> dict[str, str]:
 
 
 def command(*words: str) -> list[str]:
+    """The command line of a process of its own, for what Python itself does at a terminal, a pipe or a signal."""
     return [sys.executable, "-m", "batchops", *words]
 
 
 def batchops(root: Path, *words: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run to the end, without a terminal."""
-    return subprocess.run(
-        command(*words),
-        cwd=root,
-        env=environ(**more),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ended = shared_crew().run(words, cwd=root, environ=environ(**more), stdin=stdin)
+    return subprocess.CompletedProcess(words, ended.code, ended.out, ended.err)
 
 
 def make_project(root: Path, *, settings: str = SETTINGS, job: str = JOB, rows: str = ROWS) -> Path:

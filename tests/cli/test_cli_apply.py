@@ -191,6 +191,25 @@ def test_a_broken_spec_with_json_ends_the_lines_like_any_failure(tmp_path: Path)
     assert {event["type"] for event in events[:-1]} == {"version", "diagnostic"}
 
 
+@pytest.mark.parametrize("words", [["--allow-cost-over", "lables=1"], ["--allow-protected", "lables"]])
+def test_a_leave_for_a_job_that_is_not_there_is_a_slip(tmp_path: Path, words: list[str]) -> None:
+    root = make_project(tmp_path / "p")
+    for verb in (["plan"], ["apply", "--auto-approve"]):
+        done = batchops(root, *verb, *words)
+        assert done.returncode == 1
+        assert 'There is no job "lables" here. Did you mean "labels"? [unknown_job]' in done.stderr
+    assert batchops(root, "plan", *(word.replace("lables", "labels") for word in words)).returncode == 0
+
+
+def test_a_variable_that_sets_nothing_is_told_where_it_matters(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    wrong = {"BATCHOPS_BUDGT__MAX_COST_USD": "0"}
+    assert "[unknown_variable]" in batchops(root, "plan", **wrong).stdout
+    found = json.loads(batchops(root, "plan", "--json", **wrong).stdout)["diagnostics"]
+    assert [problem["code"] for problem in found] == ["unknown_variable"]
+    assert "[unknown_variable]" in batchops(root, "apply", "--auto-approve", **wrong).stdout
+
+
 def test_limit_comes_from_the_environment_unless_the_flag_says_otherwise(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", settings=SETTINGS + "[environments.dev]\nlimit = 2\n")
 

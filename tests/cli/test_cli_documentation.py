@@ -10,7 +10,7 @@ import click
 import pytest
 
 PAGE = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
-DESCRIBED = ("plan", "show", "apply", "wait", "watch", "doctor")
+DESCRIBED = ("plan", "show", "apply", "wait", "watch", "status", "validate", "doctor")
 
 
 def flags(verb: str) -> set[str]:

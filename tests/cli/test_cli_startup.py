@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_process import environ, make_project
+from cli_process import batchops, environ, make_project
+
+from batchops.engine.operations import make_plan
+from batchops.engine.project import open_project
+from batchops.settings import load_settings
+from batchops.spec import load
+from batchops.spec.yaml import Parsed, parse
 
 HEAVY = ("openai", "duckdb", "pydantic", "ruamel", "rich", "jinja2", "watchfiles", "starlette", "orjson")
 PROBE = """
@@ -19,15 +25,20 @@ try:
     main()
 except SystemExit:
     pass
-print("\\n" + json.dumps(sorted({name.split(".")[0] for name in sys.modules})), file=sys.stderr)
+print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-def loaded(root: Path, *words: str, **more: str) -> set[str]:
-    """The top-level modules that a command had loaded when it was done."""
+def modules(root: Path, *words: str, **more: str) -> set[str]:
+    """The modules that a command had loaded when it was done."""
     script = [sys.executable, "-c", PROBE, *words]
     done = subprocess.run(script, cwd=root, env=environ(**more), capture_output=True, text=True, check=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def loaded(root: Path, *words: str, **more: str) -> set[str]:
+    """The top-level ones of them."""
+    return {name.split(".")[0] for name in modules(root, *words, **more)}
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["plna"], ["plan", "--help"], ["apply", "--help"]])
@@ -45,23 +56,50 @@ def test_completion_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_the_help_of_the_group_imports_no_verb(tmp_path: Path) -> None:
-    script = PROBE.replace('name.split(".")[0]', "name")
-    done = subprocess.run(
-        [sys.executable, "-c", script, "--help"],
-        cwd=tmp_path,
-        env=environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ours = {name for name in json.loads(done.stderr.splitlines()[-1]) if name.startswith("batchops.cli.")}
+    ours = {name for name in modules(tmp_path, "--help") if name.startswith("batchops.cli.")}
     assert ours == {"batchops.cli.main", "batchops.cli.options", "batchops.cli.signals"}
 
 
-def test_a_plan_with_nothing_in_flight_does_not_load_openai(tmp_path: Path) -> None:
-    found = loaded(make_project(tmp_path / "p"), "plan")
-    assert "openai" not in found
-    assert "duckdb" in found
+READING = {
+    "annotated_types", "click", "duckdb", "jinja2", "jsonschema_rs", "markupsafe", "orjson", "pydantic",
+    "pydantic_core", "ruamel", "typing_extensions", "typing_inspection",
+}  # fmt: skip
+"""What it takes to read specs and bind their queries: nothing that talks to anybody, and nothing that draws."""
+
+
+def libraries(modules: set[str]) -> set[str]:
+    return {name for name in modules - sys.stdlib_module_names if not name.startswith("_")} - {"batchops"}
+
+
+@pytest.mark.parametrize("words", [["validate"], ["plan"], ["plan", "--offline", "--json"]])
+def test_reading_a_project_loads_what_it_takes_and_nothing_else(tmp_path: Path, words: list[str]) -> None:
+    assert libraries(loaded(make_project(tmp_path / "p"), *words)) == READING
+
+
+def test_a_plan_with_nothing_to_do_loads_nothing_that_acts(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    assert batchops(root, "apply", "--auto-approve", "--wait").returncode == 0
+    found = modules(root, "plan")
+    assert libraries({name.split(".")[0] for name in found}) == READING
+    acting = ("converge", "submit", "fetch", "judge", "settle", "adopt")
+    assert found & {f"batchops.engine.{name}" for name in acting} == set()
+    assert found & {"batchops.store.lease", "batchops.views.progress", "batchops.server"} == set()
+
+
+def test_a_command_reads_each_spec_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_project(tmp_path / "p")
+    read: list[str] = []
+
+    def noted(data: bytes, name: str) -> Parsed:
+        read.append(name)
+        return parse(data, name)
+
+    monkeypatch.setattr(load, "parse", noted)
+    with monkeypatch.context() as patched:
+        patched.chdir(root)
+        with open_project(root, load_settings(root, environ={})) as project:
+            make_plan(project, offline=True)
+    assert sorted(read) == sorted(path.relative_to(root).as_posix() for path in (root / "jobs").iterdir())
 
 
 def test_show_needs_neither_duckdb_nor_pydantic_outside_of_a_project(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crew import shared_crew
 
 from batchops.diagnostics import ExitCode
 
@@ -29,10 +33,9 @@ def copy_project(name: str, target: Path) -> Path:
 
 
 def run(project: Path, *words: str, expect: int = 0) -> str:
-    command = [sys.executable, "-m", "batchops", *words]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == expect, f"{words} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    ended = shared_crew().run(words, cwd=project, environ=os.environ)
+    assert ended.code == expect, f"{words} exited {ended.code}\n{ended.out}\n{ended.err}"
+    return ended.out
 
 
 @pytest.fixture(scope="module", params=[*PROJECTS, "repository"])
@@ -65,6 +68,25 @@ def test_project_works_from_validate_to_results(project: Path) -> None:
     ]
     assert {answer["status"] for answer in answers} == {"succeeded"}
     assert len(answers) == planned["submit"]
+
+
+def commands(readme: str) -> list[list[str]]:
+    """The words of every `$ batchops` command in the console blocks, without what a shell would do to them."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", readme, flags=re.DOTALL):
+        for command in re.split(r"^\$ ", block, flags=re.MULTILINE):
+            words = shlex.split(command, comments=True)
+            if words[:1] == ["batchops"]:
+                found.append(words[1 : words.index("|") if "|" in words else None])
+    return found
+
+
+def test_every_command_of_the_readme_works_as_written(project: Path) -> None:
+    readme = project / "README.md"
+    if not readme.exists():
+        pytest.skip("the README of the repository itself is about more than one project")
+    for words in commands(readme.read_text(encoding="utf-8")):
+        assert run(project, *words), words
 
 
 def test_stdlib_docs_has_thousands_of_distinct_documented_names(tmp_path: Path) -> None:

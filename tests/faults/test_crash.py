@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import crash
 import pytest
 from crash import steps
 from yard import KILLED, Yard, job
@@ -80,7 +81,7 @@ def test_a_kill_when_a_step_is_passed_again_loses_nothing(yard: Yard, step: str,
 
 def test_the_launcher_kills_a_command_line_of_its_own(yard: Yard) -> None:
     prepare(yard)
-    launcher = Path(__file__).with_name("crash.py")
+    launcher = Path(crash.__file__)
     words = [sys.executable, str(launcher), "after_intent", "--", "apply", "--auto-approve"]
     done = subprocess.run(words, cwd=yard.root, env=yard.environment(), capture_output=True, timeout=120, check=False)
     assert done.returncode == KILLED, done.stderr

@@ -46,7 +46,7 @@ def relative(name: str, tmp_path: Path, crew: Crew) -> Iterator[Yard]:
         kind = "azure" if name == "azure" else "openai"
         yard.write({"batchops.toml": SETTINGS.format(kind=kind, url=server.url, name=name)})
         yield yard
-        crew.dismiss()
+        yard.dismiss()
 
 
 @pytest.mark.parametrize("name", PROFILES)

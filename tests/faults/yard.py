@@ -45,13 +45,21 @@ class Yard(Workshop):
 
     crew: Crew = field(kw_only=True)
     service: Service = field(kw_only=True)
+    _started: list[Command] = field(default_factory=list, init=False)
 
     def environment(self) -> dict[str, str]:
         return {**super().environment(), **self.service.environ, **self.environ}
 
     def start(self, *words: str, step: str = "") -> Command:
         """Start a command and let it run."""
-        return self.crew.start(words, cwd=self.root, environ=self.environment(), step=step)
+        command = self.crew.start(words, cwd=self.root, environ=self.environment(), step=step)
+        self._started.append(command)
+        return command
+
+    def dismiss(self) -> None:
+        """Let no command outlive the test that started it."""
+        while self._started:
+            self._started.pop().close()
 
     def run(self, *words: str, code: int | None = 0, timeout: float = 120) -> Ran:
         ended = self.start(*words).wait(timeout)

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from crew import Crew
+from crew import Crew, shared_crew
 from service import Service, serving
 from yard import SETTINGS, Yard
 
@@ -17,10 +17,8 @@ _number = count()
 
 
 @pytest.fixture(scope="session")
-def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    found = Crew(tmp_path_factory.mktemp("crew"))
-    yield found
-    found.close()
+def crew() -> Crew:
+    return shared_crew()
 
 
 @pytest.fixture(scope="session")
@@ -44,4 +42,4 @@ def yard(tmp_path: Path, service: Service, crew: Crew) -> Iterator[Yard]:
     found = Yard(tmp_path / "project", crew=crew, service=service)
     found.write({"batchops.toml": SETTINGS})
     yield found
-    crew.dismiss()
+    found.dismiss()

@@ -202,7 +202,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.life.words:
             self.life.end()
-        self.life.crew.dismiss()
+        self.life.dismiss()
 
 
 def make_up_for(life: Life, reached: Reached) -> None:
@@ -223,7 +223,7 @@ def make_up_for(life: Life, reached: Reached) -> None:
         life.hold_always()
         life.let_go()
     life.end()
-    life.crew.dismiss()
+    life.dismiss()
 
 
 def tell(reached: Reached, record_property: Callable[[str, object], None]) -> None:

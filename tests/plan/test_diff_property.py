@@ -32,9 +32,8 @@ MADE_UP = SIMULATED << 120
 @pytest.fixture(scope="module")
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     connection = open_memory(threads=1)
-    connection.execute("ATTACH ':memory:' AS state; USE state")
-    connection.execute(migrations.schema_sql())
-    connection.execute("USE memory")
+    connection.execute("ATTACH ':memory:' AS state")
+    migrations.perform(connection, migrations.STEPS)
     yield connection
     connection.close()
 
@@ -148,9 +147,8 @@ def test_sql_and_python_salt_a_digest_alike(digest: UUID, key: str, salt: str | 
         return
     con = open_memory(threads=1)
     try:
-        con.execute("ATTACH ':memory:' AS state; USE state")
-        con.execute(migrations.schema_sql())
-        con.execute("USE memory")
+        con.execute("ATTACH ':memory:' AS state")
+        migrations.perform(con, migrations.STEPS)
         con.execute("CREATE TABLE desired_0 AS SELECT ?::VARCHAR AS key, 1::UHUGEINT AS fingerprint", [key])
         job = DiffJob(0, {}, is_simulated, salt, False, False, None)
         find_open(con, job)

@@ -118,9 +118,8 @@ def _changes() -> dict[str, Change]:
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     """A state with one job, and a judged line of its one request."""
     con = open_memory(threads=1)
-    con.execute("ATTACH ':memory:' AS state; USE state")
-    con.execute(migrations.schema_sql())
-    con.execute("USE memory")
+    con.execute("ATTACH ':memory:' AS state")
+    migrations.perform(con, migrations.STEPS)
     con.execute("INSERT INTO state.jobs (job_id, environment, address) VALUES (1, 'default', 'chat')")
     con.execute(
         """CREATE TABLE judged AS SELECT 0 AS line, ?::UUID AS digest, 0 AS round, 0 AS outcome, NULL AS http,

@@ -44,9 +44,22 @@ COLUMNS = {
     "ok": "BOOLEAN", "day": "DATE", "at": "TIMESTAMP", "tz": "TIMESTAMPTZ", "tm": "TIME", "iv": "INTERVAL",
     "id2": "UUID", "raw": "BLOB", "bits": "BIT", "e": "ENUM('alpha', 'Beta', 'γ')", "js": "JSON",
     "st": "STRUCT(a VARCHAR, n INTEGER, x DOUBLE, day DATE, items VARCHAR)", "ls": "VARCHAR[]",
-    "m": "MAP(VARCHAR, INTEGER)",
+    "m": "MAP(VARCHAR, INTEGER)", "i8": "TINYINT", "i16": "SMALLINT", "u16": "USMALLINT", "u32": "UINTEGER",
+    "u64": "UBIGINT", "big": "BIGNUM", "tmz": "TIMETZ", "tmn": "TIME_NS", "ats": "TIMESTAMP_S", "atm": "TIMESTAMP_MS",
+    "atn": "TIMESTAMP_NS", "ar": "INTEGER[2]", "un": "UNION(n INTEGER, s VARCHAR)",
+    "va": "VARIANT", "ge": "GEOMETRY", "tzn": "TIMESTAMPTZ_NS", "tu": "TUPLE(INTEGER, VARCHAR)",
 }  # fmt: skip
 """Names and types. `s` holds no NULL."""
+
+VALUES: dict[str, list[Any]] = {
+    "i8": [0, -128, 127], "i16": [0, -(2**15), 2**15 - 1], "u16": [0, 2**16 - 1], "u32": [0, 2**32 - 1],
+    "u64": [0, 2**64 - 1], "big": ["0", "-" + "9" * 60], "tmz": ["12:34:56+02", "00:00:00.5-15:59"],
+    "tmn": ["12:34:56.123456789", "00:00:00"], "ats": ["2024-01-31 12:00:00", "1969-12-31 23:59:59"],
+    "atm": ["2024-01-31 12:00:00.5"], "atn": ["2024-01-31 12:00:00.123456789"], "ar": [[1, 2], [None, -1]],
+    "un": [7, "x"], "va": [{"a": 1}, "text", 1.5], "ge": ["POINT (1 2)"],
+    "tzn": ["2024-01-31 12:00:00.123456789+02"], "tu": [],
+}  # fmt: skip
+"""What columns hold that are made from a list alone, beside NULL."""
 
 
 def _pick(values: list[Any], number: int, *, step: int, null_every: int) -> Any:
@@ -60,6 +73,7 @@ def _pick(values: list[Any], number: int, *, step: int, null_every: int) -> Any:
 def nasty_table(con: duckdb.DuckDBPyConnection) -> None:
     """Create `nasty`: ROWS rows with every column of COLUMNS, NULLs in all but `s`."""
     rows = []
+    present = columns_here(con)
     for n in range(ROWS):
         pick = partial(_pick, number=n)
         text = pick(TEXTS, step=7, null_every=11) or ""
@@ -82,11 +96,29 @@ def nasty_table(con: duckdb.DuckDBPyConnection) -> None:
             None if n % 10 == 4 else {"a": None if n % 6 == 1 else text, "n": None if n % 7 == 1 else n, "x": n / 8,
                                       "day": "2024-01-31", "items": "i"},
             pick([["a", "b"], [], ["x", None]], step=1, null_every=8), pick([{"k": 1}, {}], step=1, null_every=8),
+            *(pick(VALUES[name], step=1, null_every=4 + number % 7)
+              for number, name in enumerate(VALUES) if name in present and name != "tu"),
         ))  # fmt: skip
-    columns = ", ".join(f'"{name}" {kind}' for name, kind in COLUMNS.items())
+    columns = ", ".join(f'"{name}" {kind}' for name, kind in present.items() if name != "tu")
     con.execute(f"CREATE OR REPLACE TABLE nasty(id INTEGER, {columns})")
-    marks = ", ".join("?" for _ in range(len(COLUMNS) + 1))
+    marks = ", ".join("?" for _ in rows[0])
     con.executemany(f"INSERT INTO nasty VALUES ({marks})", rows)
+    if "tu" in present:  # Python has no value that becomes one
+        con.execute(f"ALTER TABLE nasty ADD COLUMN tu {COLUMNS['tu']}")
+        con.execute("UPDATE nasty SET tu = row(id, s) WHERE id % 5 <> 3")
+
+
+def columns_here(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """COLUMNS, without those whose type this DuckDB does not have."""
+    return {name: kind for name, kind in COLUMNS.items() if _has_type(con, kind)}
+
+
+def _has_type(con: duckdb.DuckDBPyConnection, kind: str) -> bool:
+    try:
+        con.execute(f"SELECT NULL::{kind}")
+    except duckdb.Error:
+        return False
+    return True
 
 
 # --- templates
@@ -112,8 +144,9 @@ TEXT_COLUMNS = [
     "bits",
     "st['a']",
     "st.day",
+    *["big", "tmz", "tmn", "ats", "atm", "atn", "va", "ge", "tzn"],
 ]
-INT_COLUMNS = ["i", "b", "ti", "h", "uh", "st.n"]
+INT_COLUMNS = ["i", "b", "ti", "h", "uh", "st.n", "i8", "i16", "u16", "u32", "u64"]
 FLOAT_COLUMNS = ["f", "r", "st.x"]
 DECIMAL_COLUMNS = ["d", "dd", "d0"]
 NAMES = [*TEXT_COLUMNS, *INT_COLUMNS, *FLOAT_COLUMNS, *DECIMAL_COLUMNS, "ok"]
@@ -231,12 +264,15 @@ def _statements(depth: int) -> st.SearchStrategy[str]:
         shown, shown, shown, plain,
         _apply("{{% if {} %}}{}{{% endif %}}", _truths(1), inner),
         _apply("{{% if {} %}}{}{{% elif {} %}}{}{{% else %}}.{{% endif %}}", _truths(1), inner, _truths(1), inner),
+        _apply("Title: {}\n  {{%- if {} -%}}\n  {}\n  {{%- else %}}\n  -\n{{% endif -%}}\n", inner, _truths(1), inner),
+        _apply("{{%- if {} %}}  {} {{%- endif +%}}\n", _truths(1), inner),
         _apply("{{{{ {} if {} }}}}", _texts(1), _truths(1)),
         _apply("{{% set v = {} %}}<{{{{ v }}}}{{{{ v | tojson }}}}>", _anything(1)),
         st.sampled_from([
             "{% for x in ls or [] %}{{ x }},{% endfor %}", "{{ ls | join(',') }}", "{{ ls | length }}",
             "{% if ls %}y{% endif %}", "{{ t | title }}", "{{ m }}",
-            "{{ st }}", "{{ i ** 2 }}", "{{ t | wordcount }}", "{{ '%s' | format(i) }}",
+            "{{ st }}", "{{ i ** 2 }}", "{{ t | wordcount }}", "{{ '%s' | format(i) }}", "{{ ar }}", "{{ un }}",
+            "{{ ar | join('/') }}", "{{ tu }}", "{{- t -}}",
         ]),
     )  # fmt: skip
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import orjson
 import pytest
+from crew import shared_crew
 
-REPOSITORY = Path(__file__).parents[2]
 SPEC = """\
 name: labels
 source:
@@ -37,15 +35,8 @@ def write(project: Path, *, key: str = "id", more: str = "") -> None:
 
 
 def run(project: Path, *arguments: str) -> tuple[int, bytes, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "batchops", "render", *arguments],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr.decode()
+    ended = shared_crew().run(["render", *arguments], cwd=project, environ=os.environ | {"NO_COLOR": "1"})
+    return ended.code, ended.out.encode(), ended.err
 
 
 def body(number: int) -> bytes:

@@ -65,6 +65,10 @@ def test_good_project_has_nothing_to_say(root: Path) -> None:
         ("FROM 'data/x.csv'", "FROM 'data/x.csv', (SELECT random())", "jobs/a.yaml:5:32 volatile_query <random>"),
         ("FROM 'data/x.csv'", "FROM 'data/x.csv' LIMIT 5", "jobs/a.yaml:5:23 limit_without_order <LIMIT>"),
         ("FROM 'data/x.csv'", "FROM '../x.csv'", "jobs/a.yaml:4:5 outside_project <>"),
+        ("FROM 'data/x.csv'", "FROM 'data/missing.csv'", "jobs/a.yaml:4:5 missing_file <>"),
+        ("FROM 'data/x.csv'", "FROM 'nowhere/x.csv'", "jobs/a.yaml:4:5 missing_file <>"),
+        ("FROM 'data/x.csv'", "FROM 'nowhere/*.csv'", "jobs/a.yaml:4:5 missing_file <>"),
+        ("key: id", "key: id\n  sensitive: [title, bdy]", "jobs/a.yaml:7:22 unknown_column <bdy>"),
         ("SELECT id,", "CHECKPOINT; SELECT id,", "jobs/a.yaml:4:5 query_not_select <>"),
     ],
 )

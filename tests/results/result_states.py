@@ -173,7 +173,8 @@ class State:
         for number, rows in self.answers.items():
             self._write_answers(number, rows)
         con = duckdb.connect(self.path, config={"storage_compatibility_version": "v1.5.0"})
-        con.execute(migrations.schema_sql())
+        for step in migrations.STEPS:
+            step.perform(con)
         identity = [digest("lineage"), 7, len(migrations.STEPS), 1, "reviews", START]
         con.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?)", identity)
         for table, rows in self.tables.items():

@@ -84,7 +84,7 @@ def test_a_snapshot_holds_every_table_and_only_the_rows_of_its_environment(tmp_p
         assert con.execute("SELECT job_id FROM rows").fetchall() == [(dev,)]
     assert counts == {
         "meta": (1,), "jobs": (1,), "rows": (1,), "requests": (2,), "submissions": (2,), "attempts": (2,),
-        "outcomes": (2,), "answer_files": (1,), "events": (0,),
+        "outcomes": (2,), "answer_files": (1,), "events": (0,), "dropped": (0,),
     }  # fmt: skip
 
 

@@ -64,7 +64,10 @@ def counts(**rows: int) -> dict[str, int]:
         ({"answered": 9, "given_up": 1}, {"max_failed": 0.1}, "Healthy"),
         ({"answered": 9, "given_up": 1}, {"max_failed": 0.09}, "Degraded"),
         ({"held": 1, "given_up": 1}, {}, "Held"),
-        ({"answered": 1}, {"is_held": True}, "Held"),
+        ({"answered": 1}, {"is_held": True}, "Healthy"),
+        ({"answered": 1, "pending": 1}, {"is_held": True}, "Held"),
+        ({"waiting": 1}, {"is_held": True}, "Held"),
+        ({"in_flight": 1}, {"is_held": True}, "Progressing"),
     ],
 )
 def test_health_is_the_gravest_of_what_its_rows_are(
@@ -88,6 +91,7 @@ def test_status_document_of_every_kind_of_job(tmp_path: Path) -> None:
         "project": "reviews",
         "environment": "default",
         "state": {"lineage": "0713f136-ea31-6c8f-3e27-4d55012e3bf1", "serial": 7},
+        "refreshed": False,
         "jobs": [
             {
                 "address": "gone",
@@ -227,4 +231,3 @@ def test_status_of_a_project_reads_specs_and_state_and_no_source(
     shown = capfd.readouterr()
     assert "Unknown" in shown.out
     assert shown.err == "1 problem(s) in specs; jobs that cannot be read are Unknown. See: batchops validate\n"
-    assert run(["status", "--refresh"]) == 64

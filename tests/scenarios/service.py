@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+import signal
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workshop import REPOSITORY, Workshop
+from crew import Command, shared_crew
+from workshop import Workshop
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Service:
 
     url: str
     data: Path
-    process: subprocess.Popen[str]
+    process: Command
     key: str = "sk-canary-5f1e0c"
     """Where the service asks for keys, each has files, batches and a ledger of its own."""
 
@@ -86,32 +87,25 @@ class Service:
     def _access(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
 
 @contextmanager
 def serving(
     data: Path, *words: str, cwd: Path | None = None, environ: dict[str, str] | None = None
 ) -> Iterator[Service]:
     """Serve on a free port for the length of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchops", "serve", "--port", "0", "--data", str(data), *words],
+    reader, writer = os.pipe()
+    process = shared_crew().start(
+        ["serve", "--port", "0", "--data", str(data), *words],
         cwd=cwd or data.parent,
-        env={**Workshop(data).environment(), **(environ or {})},
-        stderr=subprocess.PIPE,
-        text=True,
+        environ={**Workshop(data).environment(), **(environ or {})},
+        stderr=writer,
     )
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    assert "http://" in line, line + process.stderr.read()
-    try:
-        yield Service("http://" + line.split("http://")[1].split()[0], data, process)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-        process.stderr.close()
-
-
-__all__ = ["REPOSITORY", "Service", "serving"]
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as said:
+        line = said.readline()
+        assert "http://" in line, line + said.read()
+        try:
+            yield Service("http://" + line.split("http://")[1].split()[0], data, process)
+        finally:
+            process.kill(signal.SIGTERM)
+            process.wait(timeout=20)

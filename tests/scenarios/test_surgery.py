@@ -331,6 +331,42 @@ def test_the_state_is_listed_shown_pulled_pushed_and_compacted(shop: Desk) -> No
     assert shop.plan("--detailed-exitcode")["summary"]["rows"]["unchanged"] == ROWS
 
 
+def test_a_row_has_a_round_beyond_the_256th(shop: Desk) -> None:
+    shop.apply()
+    write(shop, "UPDATE rows SET round = 255; UPDATE requests SET round = 255; UPDATE attempts SET round = 255")
+    shop.run("plan", "--replace", "chat@3", "--out", "plan.json")
+    shop.run("apply", "plan.json", "--auto-approve", "--wait")
+    assert rows(shop, "SELECT key, round FROM state.rows WHERE round > 255") == [{"key": "3", "round": 256}]
+    assert shop.plan("--detailed-exitcode")["summary"]["rows"]["unchanged"] == ROWS
+    assert next(row for row in shop.results("chat") if row["key"] == {"id": 3})["status"] == "succeeded"
+    assert not find_damage(StateReader(state(shop)))
+
+
+def test_compaction_leaves_results_costs_and_plans_as_they_were(shop: Desk, service: Service) -> None:
+    shop.apply()
+    for _ in range(2):
+        shop.apply("--replace", "chat@3")
+    told = [shop.results("chat"), shop.run("status", "--json").json["jobs"][0]["cost"]]
+    done = shop.run("state", "compact", "--keep-attempts", "0s", "--keep-events", "0s", "--json").json
+    assert (done["requests"], done["attempts"], done["merged_files"]) == (2, 2, 3)
+    assert done["events"] > 0
+    footprint = done["footprint"]
+    assert (footprint["rows"], footprint["answers"]) == (ROWS, ROWS)
+    assert footprint["bytes_per_row"] == round(done["after_bytes"] / ROWS, 1)
+    assert [shop.results("chat"), shop.run("status", "--json").json["jobs"][0]["cost"]] == told
+    assert not find_damage(StateReader(state(shop)))
+    found = shop.run("doctor", "--json").json["state"]
+    assert found["bytes"] == state(shop).stat().st_size
+    assert {name: found[name] for name in ("rows", "answers", "answer_bytes")} == {
+        name: footprint[name] for name in ("rows", "answers", "answer_bytes")
+    }
+    shop.plan("--detailed-exitcode")
+    asked = sum(executed(service, shop))
+    shop.apply("--replace", "chat@3")
+    assert rows(shop, "SELECT round FROM state.rows WHERE key = '3'") == [{"round": 3}]
+    assert sum(executed(service, shop)) == asked + 1
+
+
 HOLDER = """
 import sys
 from pathlib import Path

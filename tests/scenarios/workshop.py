@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+from crew import REPOSITORY, shared_crew
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,8 @@ class Workshop:
 
     def run(self, *words: str, code: int | None = 0, timeout: float = 120) -> Ran:
         """Run `batchops WORDS…` here; fails the test when the exit code is not `code` (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-W", "error::ResourceWarning", "-m", "batchops", *words],
-            cwd=self.root,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
+        ended = shared_crew().run(words, cwd=self.root, environ=self.environment(), timeout=timeout)
+        ran = Ran(ended.code, ended.out, ended.err)
         assert code is None or ran.code == code, f"exit {ran.code}, not {code}\n{ran.out}\n{ran.err}"
         assert "Traceback" not in ran.err, ran.err
         return ran

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
-from batch_desk import Desk, at, chat, serving
+from batch_desk import Desk, at, chat, jsonl, serving
 
-from batchops.server.options import ServerOptions
+from batchops.server.options import Limits, ServerOptions
 
 
 @pytest.fixture
@@ -71,6 +72,47 @@ def test_web_page_cannot_call_a_server_on_loopback(tmp_path: Path, headers: dict
     with serving(tmp_path) as desk:
         assert desk.raw("GET", "/v1/files", headers=headers).status_code == 403
         assert desk.raw("GET", "/v1/files", headers={"origin": "http://localhost:3000"}).status_code == 200
+
+
+def test_calls_beyond_the_rate_of_the_service_wait_for_their_time(tmp_path: Path) -> None:
+    limits = Limits(uploads_per_minute=2, batches_per_hour=1)
+    keys = ("sk-alice", "sk-bob")
+    with serving(tmp_path, key="sk-alice", keys=keys, rate_limits=True, limits=limits) as desk:
+        auth = {"authorization": "Bearer sk-alice"}
+        first, second = desk.upload([chat("a")]), desk.upload([chat("b")])
+        refused = too_many(desk.upload, [chat("c")])
+        assert refused.code == "rate_limit_exceeded"
+        assert 0 < int(refused.response.headers["retry-after"]) <= 60
+        with at(desk.url, key="sk-bob") as other:
+            other.upload([chat("a")])
+        desk.create(first)
+        assert 60 < int(too_many(desk.create, second).response.headers["retry-after"]) <= 3600
+        for seconds, allowed in ((61, desk.upload), (3600, lambda _: desk.create(second))):
+            assert desk.raw("POST", "/_batchops/clock/advance", json={"seconds": seconds}, headers=auth).is_success
+            allowed([chat("c")])
+
+
+def too_many(call: Callable[[Any], Any], given: Any) -> openai.RateLimitError:
+    with pytest.raises(openai.RateLimitError) as refused:
+        call(given)
+    return refused.value
+
+
+def test_rates_are_not_enforced_unless_asked_for(tmp_path: Path) -> None:
+    with serving(tmp_path, limits=Limits(uploads_per_minute=1, batches_per_hour=1)) as desk:
+        assert len({desk.create(desk.upload([chat("a")])).id for _ in range(2)}) == 2
+
+
+def test_files_of_a_key_take_no_more_room_than_they_may(tmp_path: Path) -> None:
+    content = jsonl([chat("a")])
+    with serving(tmp_path, limits=Limits(storage_bytes=2 * len(content) - 1)) as desk:
+        kept = desk.upload(content)
+        with pytest.raises(openai.BadRequestError) as refused:
+            desk.upload(content)
+        assert refused.value.code == "storage_quota_exceeded"
+        assert list((tmp_path / "tmp").iterdir()) == []
+        desk.sdk.files.delete(kept)
+        desk.upload(content)
 
 
 def test_options_never_show_their_secrets() -> None:

@@ -300,6 +300,14 @@ REFUSALS: list[tuple[str, dict[str, Any], str | None, str]] = [
     ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["x"] * 2049}, None,
      "Invalid 'input': array too long. Expected an array with maximum length 2048, but got an array with length 2049 "
      "instead."),
+    ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["x", "word " * 8000]}, None,
+     "This model's maximum context length is 8192 tokens, however you requested 10000 tokens. Please reduce your "
+     "prompt."),
+    ("/v1/embeddings", {"model": "text-embedding-3-small", "input": [[1] * 8193]}, None,
+     "This model's maximum context length is 8192 tokens, however you requested 8193 tokens. Please reduce your "
+     "prompt."),
+    ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["x" * 32_000] * 40}, "max_tokens_per_request",
+     "Requested 320000 tokens, max 300000 tokens per request"),
 ]  # fmt: skip
 
 

@@ -122,6 +122,14 @@ def test_file_without_a_name_is_called_upload(desk: Desk) -> None:
     assert desk.sdk.files.create(file=LINES, purpose="batch").filename == "upload"
 
 
+def test_first_line_too_long_to_be_held_is_left_to_its_batch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchops.server.parameters._FIRST_LINE_BYTES", 1000)
+    failed = desk.wait(desk.submit(b'{"custom_id":"' + b"x" * 2000))
+    assert failed.errors is not None
+    assert [problem.code for problem in failed.errors.data or []] == ["invalid_json_line"]
+    assert desk.wait(desk.submit([chat("a", "x" * 2000)])).status == "completed"
+
+
 def test_bad_later_lines_are_no_matter_for_an_upload(desk: Desk) -> None:
     assert desk.upload(LINES + b"{oops\n")
 

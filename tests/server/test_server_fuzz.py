@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import jsonschema_rs
 import pytest
-from batch_desk import Desk, jsonl, serving
+from batch_desk import Desk, chat, jsonl, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -122,6 +122,98 @@ def test_any_upload_is_stored_whole_or_refused(desk: Desk, content: bytes, name:
     keeps_to_the_contract("/files", "post", answered)
     if answered.status_code == 200:
         assert desk.sdk.files.content(answered.json()["id"]).read() == content
+
+
+_GOOD = jsonl([chat(f"r{number}", "Some words, \u00e9\u00e8.") for number in range(3)])
+_LINE = jsonl([chat("x", "?")])
+
+
+def _deep(levels: int) -> bytes:
+    return _LINE.replace(b'"?"', b"[" * levels + b"]" * levels)
+
+
+_SPOILED = {
+    "empty": b"",
+    "truncated in its only line": _GOOD[:40],
+    "truncated in its last line": _GOOD[:-40],
+    "binary": bytes(range(256)) * 40,
+    "binary after a good line": _GOOD + bytes(range(256)) * 40,
+    "zeroes": b"\0" * 4096,
+    "compressed": b"\x1f\x8b\x08\x00" + bytes(range(256)),
+    "a BOM": b"\xef\xbb\xbf" + _GOOD,
+    "a BOM after a good line": _GOOD + b"\xef\xbb\xbf" + _LINE,
+    "UTF-16": _GOOD.decode().encode("utf-16"),
+    "bad UTF-8": _LINE.replace(b"?", b"\xff\xfe"),
+    "bad UTF-8 after a good line": _GOOD + _LINE.replace(b"?", b"\xc3\x28"),
+    "half a surrogate": _GOOD + _LINE.replace(b"?", b"\\ud800"),
+    "a line of 10 MB that never ends": b'{"custom_id":"' + b"x" * 10_000_000,
+    "a line of 10 MB that is no request": _GOOD + b'"' + b"x" * 10_000_000 + b'"\n',
+    "deeper than can be read": _deep(100_000),
+    "deeper than can be written": _GOOD + _deep(400),
+    "no JSON but Python": _GOOD + str(chat("y")).encode() + b"\n",
+    "carriage returns alone": _GOOD.replace(b"\n", b"\r"),
+    "one array": b"[" + _GOOD.replace(b"\n", b",")[:-1] + b"]",
+}
+
+
+@pytest.mark.parametrize("name", list(_SPOILED))
+def test_spoiled_upload_is_refused_or_fails_its_batch(desk: Desk, name: str) -> None:
+    answered = desk.raw("POST", "/v1/files", files={"file": ("a.jsonl", _SPOILED[name]), "purpose": (None, "batch")})
+    keeps_to_the_contract("/files", "post", answered)
+    if answered.status_code == 200:
+        failed = desk.wait(desk.create(answered.json()["id"]))
+        assert failed.errors is not None
+        assert (failed.status, failed.request_counts and failed.request_counts.total) == ("failed", 0)
+        assert {problem.code for problem in failed.errors.data or []} == {"invalid_json_line"}
+
+
+@_SERVED
+@given(cut=st.integers(0, len(_GOOD)), put=st.binary(max_size=12), skip=st.integers(0, 12))
+def test_file_that_was_changed_anywhere_is_refused_or_ends_its_batch(
+    desk: Desk, cut: int, put: bytes, skip: int
+) -> None:
+    content = _GOOD[:cut] + put + _GOOD[cut + skip :]
+    answered = desk.raw("POST", "/v1/files", files={"file": ("a.jsonl", content), "purpose": (None, "batch")})
+    keeps_to_the_contract("/files", "post", answered)
+    if answered.status_code == 200:
+        ends_whole(desk, answered.json()["id"])
+
+
+def ends_whole(desk: Desk, file_id: str) -> None:
+    """The batch ends, and either nothing of it was executed or every line has an answer that blames the request."""
+    done = desk.wait(desk.create(file_id))
+    lines = desk.lines(done.output_file_id) + desk.lines(done.error_file_id)
+    assert done.request_counts is not None
+    assert (done.status, len(lines)) in {("failed", 0), ("completed", done.request_counts.total)}
+    assert all(line["response"]["status_code"] < 500 for line in lines)
+
+
+_PLACES = ("messages", "tools", "tool_choice", "response_format", "metadata", "stop", "max_completion_tokens")
+
+
+@_SERVED
+@given(place=st.sampled_from(_PLACES), levels=st.integers(1, 300), key=st.sampled_from(["a", "properties", "items"]))
+def test_deep_line_is_refused_or_ends_its_batch(desk: Desk, place: str, levels: int, key: str) -> None:
+    nested: Any = {"type": "string"}
+    for _ in range(levels):
+        nested = {key: nested} if key != "a" else [nested]
+    line = chat("deep", **{place: nested})
+    answered = desk.raw("POST", "/v1/files", files={"file": ("a.jsonl", jsonl([line])), "purpose": (None, "batch")})
+    keeps_to_the_contract("/files", "post", answered)
+    if answered.status_code == 200:
+        ends_whole(desk, answered.json()["id"])
+
+
+@pytest.mark.parametrize("sent", [b"", b"--x\r\n", _GOOD])
+def test_upload_that_announces_a_gigabyte_is_refused_before_it_comes(desk: Desk, sent: bytes) -> None:
+    request = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection(("127.0.0.1", urlsplit(desk.url).port), timeout=5) as connection:
+        connection.sendall(f"{request}content-length: {1 << 30}\r\n\r\n".encode() + sent)
+        answered = b""
+        while not answered.endswith(b"}"):
+            answered += connection.recv(65536)
+    assert answered.startswith(b"HTTP/1.1 400")
+    assert b"File is too large." in answered
 
 
 @_SERVED

@@ -6,6 +6,7 @@ import base64
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,48 @@ def test_azure_is_found_under_its_two_surfaces_and_the_classic_one_needs_a_versi
     assert answers == [404, 200, 200]
 
 
+def test_azure_keeps_files_for_two_weeks_at_least(tmp_path: Path) -> None:
+    with like("azure", tmp_path) as desk:
+        parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
+        for seconds, status in ((3600, 400), (1_209_600, 200)):
+            policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, str(seconds))}
+            assert desk.raw("POST", "/openai/v1/files", files={**parts, **policy}).status_code == status
+
+
+def test_azure_keeps_files_that_were_given_no_expiry_but_not_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {**MODES, "azure": replace(MODES["azure"], max_lasting_files=2)}  # 500 in truth
+    monkeypatch.setattr("batchops.server.service.MODES", few)
+    with like("azure", tmp_path) as desk:
+        parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
+        policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, "1209600")}
+        kept = [desk.raw("POST", "/openai/v1/files", files=parts).json() for _ in range(2)]
+        assert [file["expires_at"] for file in kept] == [None, None]
+        refused = desk.raw("POST", "/openai/v1/files", files=parts)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "The quota for files without expiry is reached. The maximum is 2."
+        assert desk.raw("POST", "/openai/v1/files", files={**parts, **policy}).status_code == 200
+        desk.raw("DELETE", f"/openai/v1/files/{kept[0]['id']}")
+        assert desk.raw("POST", "/openai/v1/files", files=parts).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["azure", "litellm"])
+def test_relative_reads_no_more_of_a_body_than_it_may_have(name: str, tmp_path: Path) -> None:
+    with like(name, tmp_path) as desk:
+        answered = desk.raw("POST", "/v1/batches", content=b'{"input_file_id":"' + b"x" * 3_000_000 + b'"}')
+        assert answered.status_code == 413
+        deep = b'{"input_file_id":"x","metadata":' + b"[" * 400 + b"]" * 400 + b"}"
+        assert desk.raw("POST", "/v1/batches", content=deep).status_code == 400
+
+
 def test_azure_goes_on_when_the_window_has_passed(tmp_path: Path) -> None:
     plan = tmp_path / "faults.json"
     plan.write_text('{"rules": [{"on": "batch", "effect": "stall", "seconds": 200000}]}')
     with like("azure", tmp_path / "data", faults=str(plan)) as desk:
         desk.sdk = azure(desk)
         batch = desk.submit([chat("a")])
+        desk.wait(batch, lambda seen: seen.status == "in_progress")  # the stall is counted from here
         desk.control("clock/advance", {"seconds": 100_000})
         assert desk.sdk.batches.retrieve(batch.id).status not in TERMINAL
         desk.control("clock/advance", {"seconds": 200_000})
@@ -119,6 +156,15 @@ def test_doubleword_refuses_a_bad_file_when_it_is_uploaded(tmp_path: Path) -> No
         with pytest.raises(openai.BadRequestError, match="Line 2: This line is not parseable as valid JSON"):
             desk.upload(jsonl([chat("a")]) + b"{oops\n")
         assert list(desk.sdk.files.list()) == []
+
+
+def test_doubleword_refuses_a_first_line_that_was_too_long_to_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchops.server.parameters._FIRST_LINE_BYTES", 1000)
+    with like("doubleword", tmp_path) as desk, pytest.raises(openai.BadRequestError) as refused:
+        desk.upload(b'{"custom_id":"' + b"x" * 2000)
+    assert refused.value.code == "invalid_json_line"
 
 
 def test_dashscope_keeps_its_own_metadata_alone_and_takes_two_weeks(tmp_path: Path) -> None:

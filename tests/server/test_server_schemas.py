@@ -96,6 +96,7 @@ ANSWERS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("embeddings", "CreateEmbeddingResponse", {"model": "text-embedding-3-small", "input": ["a", "b"]}),
     ("moderations", "CreateModerationResponse", {"input": ["a", "b"]}),
+    ("moderations", "CreateModerationResponse", {"input": "a", "model": None}),
     (
         "moderations",
         "CreateModerationResponse",

@@ -182,6 +182,48 @@ def test_other_endpoints_require_their_own_parameter(tmp_path: Path, url: str) -
     }
 
 
+@pytest.mark.parametrize("purpose", ["user_data", "batch_output"])
+def test_file_of_another_purpose_fails_the_batch(desk: Desk, purpose: str) -> None:
+    if purpose == "batch_output":
+        file_id = desk.wait(desk.submit([chat("a")])).output_file_id
+    else:
+        file_id = desk.sdk.files.create(file=("a.jsonl", jsonl([chat("a")])), purpose="user_data").id
+    failed = desk.wait(desk.create(file_id or ""))
+    assert failed.errors is not None
+    message = f"The input file of a batch must have the purpose 'batch', but this one has '{purpose}'."
+    problem = {"code": "invalid_request", "line": None, "message": message, "param": "file_id"}
+    assert (failed.status, failed.errors.to_dict()["data"]) == ("failed", [problem])
+
+
+def test_file_that_the_check_itself_fails_on_fails_the_batch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("batchops.server.runner.check_input", fails)
+    failed = desk.wait(desk.submit([chat("a")]))
+    assert failed.errors is not None
+    assert (failed.status, [problem.code for problem in failed.errors.data or []]) == ("failed", ["server_error"])
+
+
+def test_disk_that_fails_during_the_check_delays_the_batch_and_no_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def fails_once(*given: Any, **named: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError
+        return check_input(*given, **named)
+
+    monkeypatch.setattr("batchops.server.runner.check_input", fails_once)
+    batch = desk.submit([chat("a")])
+    while tries < 2:
+        desk.control("clock/advance", {"seconds": 10})
+    assert desk.wait(batch).status == "completed"
+
+
 def test_more_requests_than_allowed_fail_the_batch(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(jsonl([chat(f"r{n}") for n in range(4)]))
     [problem] = check_input(tmp_path / "in", endpoint=CHAT, limits=Limits(batch_requests=3)).errors

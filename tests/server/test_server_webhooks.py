@@ -81,6 +81,15 @@ def test_end_of_a_batch_is_sent_and_the_sdk_trusts_it(desk: Desk, receiver: Rece
     assert receiver.got[0][1]["webhook-id"] == event.id
 
 
+def test_proxy_of_the_environment_does_not_stand_before_a_receiver_on_this_machine(
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    desk.submit([chat("a")])
+    receiver.wait(1)
+
+
 def test_delivery_that_was_changed_on_the_way_is_not_trusted(desk: Desk, receiver: Receiver) -> None:
     desk.wait(desk.submit([chat("a")]))
     receiver.wait(1)

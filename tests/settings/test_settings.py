@@ -152,6 +152,31 @@ def test_an_unknown_variable_is_a_warning_that_names_its_neighbour(tmp_path: Pat
     assert loaded.settings.state.url == "state/batchops.duckdb"
 
 
+def test_a_line_of_dotenv_that_sets_nothing_is_a_warning_that_does_not_quote_it(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    (root / ".env").write_text(f"BATCHOPS_PROJECT=x\nOPENAI_API_KEY: {SECRET}\n# a remark\n\nalone\n")
+    loaded = load_settings(root, environ={})
+    assert [(found.code, found.location, found.detail) for found in loaded.warnings] == [
+        ("dotenv_syntax", None, "Line 2 of .env sets nothing. Write NAME=value, or # before a remark."),
+    ]
+    assert loaded.settings.project == "x"
+
+
+def test_dotenv_that_is_not_utf8_is_an_error_and_no_bug(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    (root / ".env").write_bytes(b"A=1\n\xff\xfe")
+    [found] = problems(root)
+    assert (found.code, found.detail) == ("file_encoding", '".env": byte 5 does not fit. Save the file as UTF-8.')
+    (root / ".env").write_bytes(b"\xef\xbb\xbfBATCHOPS_PROJECT=x\n")
+    assert load_settings(root, environ={}).settings.project == "x"
+
+
+@pytest.mark.parametrize("url", ["example.com/v1", "ftp://example.com", "http://", "https://[", "env:not a name"])
+def test_a_base_url_that_leads_nowhere_is_an_invalid_setting_at_its_place(tmp_path: Path, url: str) -> None:
+    [found] = problems(project(tmp_path, f'[providers.x]\nkind = "openai"\nbase_url = "{url}"\n'))
+    assert (found.code, found.location and found.location.start.line) == ("invalid_setting", 3)
+
+
 SECRET = "sk-canary-7d1f"
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from crew import shared_crew
 
 from batchops.cli.init import scaffold
 from batchops.spec.editor import job_schema
@@ -26,9 +27,8 @@ UNTIDY = "model: gpt-4o-mini\nname: labels\nsource:\n    query: SELECT 1 AS id\n
 
 
 def _batchops(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "batchops", *words]
-    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    ended = shared_crew().run(words, cwd=cwd, environ=os.environ | {"NO_COLOR": "1"})
+    return subprocess.CompletedProcess(words, ended.code, ended.out, ended.err)
 
 
 @pytest.fixture

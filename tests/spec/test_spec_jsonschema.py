@@ -74,6 +74,7 @@ def test_schema_in_the_strict_subset_has_no_problem_and_is_left_alone(schema: di
         (_object(a={**TEXT, "not": {"const": "x"}}), ["$.properties.a.not"]),
         (_object(a={**TEXT, "format": "uri"}), ["$.properties.a.format"]),
         (_object(a={}), ["$.properties.a"]),
+        (_object(a={"enum": []}), ["$.properties.a.enum"]),
         ({**_object(a={"$ref": "#/$defs/b", "description": "x"}), "$defs": {"b": TEXT}}, ["$.properties.a.$ref"]),
         ({**_object(a=TEXT), "required": ["a", "b"]}, ["$.required"]),
         (_nested(11), ["$" + ".properties.inner" * 10]),

@@ -9,8 +9,9 @@ import pytest
 from made_states import create, digest, fetch, held, lived, record, write
 
 from batchops.store.integrity import INVARIANTS, find_damage, lost_files
+from batchops.store.retention import Trim
 from batchops.store.store import StateReader
-from batchops.store.surgery import DropUnasked, FetchAgain, ForgetRows, Mend, MoveJobs
+from batchops.store.surgery import FetchAgain, ForgetRows, Mend, MoveJobs
 
 LOST_JOB = "DELETE FROM jobs WHERE address = 'new'"
 MENDABLE = {
@@ -177,11 +178,11 @@ def test_forgotten_rows_leave_their_paid_answers_in_the_ledger(path: Path) -> No
 
 def test_only_requests_that_nobody_asked_and_nobody_wants_are_dropped(path: Path) -> None:
     with held(path) as store:
-        store.commit(DropUnasked())
+        store.commit(Trim())
         assert set(_requests(path)) == set("abcde")
         for job in ("done", "open", "new"):
             store.commit(ForgetRows("default", job))
-        store.commit(DropUnasked())
+        store.commit(Trim())
         assert set(_requests(path)) == set("abcd"), "a try, whatever came of it, is never dropped"
 
 

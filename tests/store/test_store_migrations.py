@@ -15,7 +15,8 @@ from batchops.store.migrations import Step
 from batchops.store.snapshot import snapshot
 from batchops.store.store import StateReader, ensure_state
 
-FIRST = migrations.STEPS[:1]
+ALL = migrations.STEPS
+FIRST = ALL[:1]
 
 
 def _add_note(con: duckdb.DuckDBPyConnection) -> None:
@@ -70,7 +71,7 @@ def test_a_step_is_taken_once_after_a_backup_and_counts_the_rows(old: Path, monk
 
 def test_an_old_state_is_read_as_it_will_be_and_not_written(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = old.read_bytes()
-    monkeypatch.setattr(migrations, "STEPS", (*FIRST, Step("add notes", _add_note)))
+    monkeypatch.setattr(migrations, "STEPS", (*ALL, Step("add notes", _add_note)))
     assert StateReader(old).rows("SELECT note FROM state.jobs WHERE address = 'done'") == [{"note": "from done"}]
     with snapshot(old, environment="default") as con:
         assert con.execute("SELECT note FROM jobs WHERE address = 'open'").fetchone() == ("from open",)

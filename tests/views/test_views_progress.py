@@ -112,3 +112,4 @@ def test_the_outcome_says_what_was_done_and_what_is_left() -> None:
         "Answered: 8,800 rows."
     )
     assert render_outcome(empty_summary()) == "Nothing to do."
+    assert render_outcome(empty_summary(), has_failed=True) == "Nothing was done."

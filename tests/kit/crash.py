@@ -1,4 +1,4 @@
-"""Run `batchops` and die by SIGKILL at a named step: `python tests/faults/crash.py STEP[:N] -- plan --json`.
+"""Run `batchops` and die by SIGKILL at a named step: `python tests/kit/crash.py STEP[:N] -- plan --json`.
 
 N says at which time the step is reached; without it, the first. `STEP!` stops there instead, until SIGCONT, like a
 machine that sleeps. `steps()` finds every name there is.
