@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Final
 
 from batchops.diagnostics import Diagnostic, error, warning
-from batchops.engine.fetch import ORDINAL
 from batchops.engine.gather import WantedJob
+from batchops.engine.judging import ORDINAL
 from batchops.engine.run import Run
 from batchops.engine.shards import Shard
 from batchops.plan.estimate import ShardLimits

@@ -24,11 +24,22 @@ def expectation(endpoint: str, expect: Mapping[str, Any]) -> Expectation:
     )
 
 
+def schemas_of(expect: Mapping[str, Any]) -> dict[str, Any]:
+    """The schemas behind an expectation: of the answer under "", of each tool's parameters under its name."""
+    tools = [_named(tool) for tool in expect.get("tools") or ()]
+    return {**{name: inner.get("parameters") for name, inner in tools}, "": expect.get("schema") or None}
+
+
 def _tool(tool: Mapping[str, Any]) -> tuple[str, Validator | None]:
-    """Name and validator of a tool, in the form of chat completions (`function` inside) or of responses."""
-    inner = tool.get("function") or tool.get("custom") or tool
+    name, inner = _named(tool)
     parameters = inner.get("parameters")
-    return str(inner.get("name", "")), _compiled(parameters) if isinstance(parameters, Mapping) else None
+    return name, _compiled(parameters) if isinstance(parameters, Mapping) else None
+
+
+def _named(tool: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Name and description of a tool, in the form of chat completions (`function` inside) or of responses."""
+    inner = tool.get("function") or tool.get("custom") or tool
+    return str(inner.get("name", "")), inner
 
 
 def _compiled(schema: Mapping[str, Any]) -> Validator:

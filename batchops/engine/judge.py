@@ -104,18 +104,26 @@ def judge(line: Mapping[str, Any] | None, expect: Expectation) -> Judged:
     return _answered(http, body, expect)
 
 
-def read_lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+def read_lines(path: Path, *, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
     r"""Each line of a JSONL file as its bytes and its object, or None where it is torn or no object.
 
     Splits on \n alone: U+2028 is text. A BOM and blank lines are passed over. One line is in memory at a time; one
-    longer than MAX_LINE_BYTES comes in pieces, each None.
+    longer than MAX_LINE_BYTES comes in pieces, each None. With `start`, from the line after the one that is there.
     """
     with path.open("rb") as file:
-        if file.read(3) != b"\xef\xbb\xbf":
+        if start:
+            file.seek(start)
+            file.readline(MAX_LINE_BYTES)
+        elif file.read(3) != b"\xef\xbb\xbf":
             file.seek(0)
         for raw in _raw_lines(file):
-            if line := raw.strip(b" \t\r\n"):
-                yield line, _object(line)
+            if line := stripped(raw):
+                yield line, line_object(line)
+
+
+def stripped(raw: bytes) -> bytes:
+    """A line without its end and the white space around it."""
+    return raw.strip(b" \t\r\n")
 
 
 def _raw_lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -123,7 +131,8 @@ def _raw_lines(file: IO[bytes]) -> Iterator[bytes]:
         yield raw
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def line_object(line: bytes) -> dict[str, Any] | None:
+    """The object that a line is, or None; see `read_lines`."""
     try:
         found = orjson.loads(line)
     except ValueError:
@@ -143,7 +152,7 @@ def _mended(line: bytes) -> Any:
 def _status(raw: object, body: Mapping[str, Any] | None) -> int | None:
     """HTTP's status. A relative that leaves it out is believed where the body is an answer and no error."""
     if isinstance(raw, int) and not isinstance(raw, bool):
-        return raw
+        return raw if 0 <= raw < 1 << 16 else None
     return 200 if raw is None and body and not body.get("error") else None
 
 
