@@ -55,9 +55,14 @@ def test_empty_variables_count_as_unset() -> None:
         ("missing_credentials", {"OPENAI_API_KEY": "k"}, {"api_key": "env:OTHER"}, "OTHER"),
         ("invalid_credentials", {"OPENAI_API_KEY": "sk-canary ü"}, {}, "OPENAI_API_KEY"),
         ("invalid_credentials", {"OPENAI_API_KEY": "sk-canary\nx"}, {}, "OPENAI_API_KEY"),
-        ("invalid_base_url", {"OPENAI_API_KEY": "k"}, {"base_url": "api.example.com/v1"}, "api.example.com"),
-        ("invalid_base_url", {"OPENAI_API_KEY": "k"}, {"base_url": "ftp://x"}, "ftp"),
-        ("invalid_base_url", {"OPENAI_API_KEY": "k"}, {"base_url": "http://x:99999"}, "99999"),
+        (
+            "invalid_base_url",
+            {"OPENAI_API_KEY": "k", "U": "api.example.com/v1"},
+            {"base_url": "env:U"},
+            "api.example.com",
+        ),
+        ("invalid_base_url", {"OPENAI_API_KEY": "k", "U": "ftp://x"}, {"base_url": "env:U"}, "ftp"),
+        ("invalid_base_url", {"OPENAI_API_KEY": "k", "U": "http://x:99999"}, {"base_url": "env:U"}, "99999"),
         ("unset_variable", {"OPENAI_API_KEY": "k"}, {"base_url": "env:GATEWAY"}, "GATEWAY"),
     ],
 )

@@ -64,7 +64,7 @@ def record(store: StateStore, address: str, keys: Sequence[str]) -> None:
 
 def intend(store: StateStore, number: int, address: str, keys: Sequence[str], attempt: int = 1) -> Intend:
     """Phase `intended`."""
-    lines = ", ".join(f"({line}, '{digest(key)}'::UUID)" for line, key in enumerate(keys))
+    digests = ", ".join(f"'{digest(key)}'" for key in keys)
     change = Intend(
         submission_id=number,
         token=digest(f"token {number}"),
@@ -78,8 +78,8 @@ def intend(store: StateStore, number: int, address: str, keys: Sequence[str], at
         shard_bytes=100,
         est_tokens=10,
         requests=len(keys),
-        manifest=f"(SELECT line, digest, 0 AS round, {attempt} AS attempt, NULL AS body_digest"
-        f" FROM (VALUES {lines}) AS t(line, digest))",
+        manifest=f"(SELECT unnest(range({len(keys)})) AS line, unnest([{digests}]::UUID[]) AS digest, 0 AS round,"
+        f" {attempt} AS attempt, NULL AS body_digest)",
         expect={},
     )
     store.commit(change)
