@@ -82,16 +82,11 @@ format: $(INSTALLED)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# Each also runs alone: .venv/bin/python tests/bench/planning.py 10000000
+BENCHES = startup planning sending fetching keeping server reliability
+
 bench: $(INSTALLED)
-	@$(BIN)/python tests/bench/bench.py
-	@echo
-	@$(BIN)/python tests/bench/reliability.py
-	@echo
-	@$(BIN)/python tests/bench/startup.py
-	@echo
-	@$(BIN)/python tests/bench/keeping.py
-	@echo
-	@$(BIN)/python tests/bench/server.py
+	@for part in $(BENCHES); do $(BIN)/python tests/bench/$$part.py || exit; echo; done
 
 conformance: $(INSTALLED) $(OGX_INSTALLED)
 	@OGX=$(abspath $(OGX_VENV))/bin/ogx PYTHONPATH=tests/server $(BIN)/python tests/conformance/conformance.py -q -n $(JOBS)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import REPEATS, Measured, batchops, line, measure, median
+from measuring import REPEATS, Measured, batchops, measure, median, middle, tell
 
 HERE = Path(__file__).parent
 SETTINGS = 'project = "bench"\nprovider = "openai"\n[poll]\ninitial = "50ms"\n'
@@ -67,6 +67,10 @@ print(duckdb.execute('''
   FROM read_json('answers/*.jsonl', format = 'newline_delimited', columns = {custom_id: 'VARCHAR', error: 'JSON',
     response: 'STRUCT(status_code INTEGER, body STRUCT(data STRUCT(embedding DOUBLE[])[],
       usage STRUCT(prompt_tokens UINTEGER)))'})''').fetchall())
+"""
+COPY_OUT = """\
+import duckdb
+duckdb.execute("COPY (SELECT * EXCLUDE (raw) FROM 'state/answers/*.parquet') TO 'copied.jsonl' (FORMAT json)")
 """
 SCRIPT = """\
 import glob, json
@@ -116,8 +120,7 @@ def fetch(folder: Path, repeats: int) -> Measured:
         shutil.rmtree(folder / "state")
         shutil.copytree(folder / "before", folder / "state")
         runs.append(measure(batchops("wait"), folder))
-    runs.sort(key=lambda run: run.seconds)
-    return Measured(runs[len(runs) // 2].seconds, max(run.peak_mb for run in runs))
+    return middle(runs)
 
 
 def fetching(kind: str, rows: int) -> None:
@@ -131,11 +134,21 @@ def fetching(kind: str, rows: int) -> None:
             submit(folder, spec, rows, url)
             size = sum(path.stat().st_size for path in (folder / "answers").iterdir()) / 1e6
             floor = median([sys.executable, "-c", read], folder, repeats=repeats)
-            line(f"read_json, {kind}, {rows:,} rows, {size:,.0f} MB (floor)", floor, floor)
-            line(f"json.loads in a loop, {kind}, {rows:,} rows", measure([sys.executable, "-c", SCRIPT], folder), floor)
-            line(f"batchops wait, {kind}, {rows:,} rows", fetch(folder, repeats), floor)
+            tell(f"DuckDB: read_json, {kind}, {rows:,} rows, {size:,.0f} MB (floor)", floor, floor)
+            tell("the script: json.loads in a loop", measure([sys.executable, "-c", SCRIPT], folder), floor)
+            tell("wait: download, judge, keep, commit", fetch(folder, repeats), floor)
             answers = sum(path.stat().st_size for path in (folder / "state" / "answers").iterdir()) / 1e6
-            print(f"{'':44} {answers:,.0f} MB of answers", flush=True)
+            print(f"{'':52} {answers:,.0f} MB of answers", flush=True)
+            export(folder, repeats)
+
+
+def export(folder: Path, repeats: int) -> None:
+    """`results` into a file, against DuckDB copying the answers' text out of the same Parquet files."""
+    floor = median([sys.executable, "-c", COPY_OUT], folder, repeats=repeats)
+    tell("DuckDB: COPY of the answers to JSON (floor)", floor, floor)
+    for kind in ("jsonl", "csv", "parquet"):
+        words = batchops("results", "bench", "--format", kind, "-o", f"out.{kind}")
+        tell(f"results --format {kind}", median(words, folder, repeats=repeats), floor)
 
 
 def main(words: list[str]) -> None:

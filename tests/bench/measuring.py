@@ -1,7 +1,7 @@
 """Measures commands as fresh processes: wall-clock seconds and peak memory. What a bench prints is a ratio to a floor.
 
 A floor is the least work anything could do for the same result (a plain copy, `python -c pass`), measured in the same
-run, for machines are noisy and differ. Knows nothing of batchops.
+run, for machines are noisy and differ.
 """
 
 from __future__ import annotations
@@ -91,6 +91,11 @@ def median(
 ) -> Measured:
     """`middle` of so many runs of one command, each a fresh process."""
     return middle([measure(command, folder, env=env) for _ in range(repeats)])
+
+
+def batchops(*words: str) -> list[str]:
+    """The command line under test, as a process of this interpreter."""
+    return [sys.executable, "-m", "batchops", *words]
 
 
 def tell(what: str, measured: Measured, floor: Measured) -> None:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
-from measuring import Measured, measure, median, middle, tell
+from measuring import Measured, batchops, measure, median, middle, tell
 
 from batchops.engine.approved import job_record
 from batchops.engine.gather import gather
@@ -24,6 +24,7 @@ from batchops.settings import load_settings
 from batchops.store.job_changes import RecordPlan
 
 SIZES = (10_000, 100_000, 1_000_000)
+PLAN = batchops("plan", "--offline")
 TEXT = "'Row ' || i || ' says \"hello\", éè and goes on. ' || repeat(md5(i::VARCHAR), 14)"
 """About 500 bytes of text with quotes and accents, different in each row."""
 
@@ -83,7 +84,8 @@ def write_rows(folder: Path, rows: int, *, changed_percent: int = 0) -> None:
     """`rows` rows as Parquet, so many percent of them not as they were."""
     edit = f"CASE WHEN hash(i) % 100 < {changed_percent} THEN ' Edited.' ELSE '' END"
     target = folder / "data" / "rows.parquet"
-    duckdb.execute(f"COPY (SELECT i AS id, {TEXT} || {edit} AS text FROM range({rows}) t(i)) TO '{target}'")
+    with duckdb.connect(config={"enable_progress_bar": "false"}) as con:
+        con.execute(f"COPY (SELECT i AS id, {TEXT} || {edit} AS text FROM range({rows}) t(i)) TO '{target}'")
 
 
 def answer_all() -> None:
@@ -99,13 +101,9 @@ def answer_all() -> None:
             con.execute("UPDATE requests SET state = 2, outcome = 0, attempts = 1, submission_id = 1, line = 0")
 
 
-def plan() -> list[str]:
-    return [sys.executable, "-m", "batchops", "plan", "--offline"]
-
-
 def in_turns(folder: Path, repeats: int) -> dict[str, Measured]:
     """The floor, the script and a first plan, one after the other, again and again: each meets the same machine."""
-    commands = {"floor": [sys.executable, "-c", FLOOR], "script": [sys.executable, "-c", SCRIPT], "plan": plan()}
+    commands = {"floor": [sys.executable, "-c", FLOOR], "script": [sys.executable, "-c", SCRIPT], "plan": PLAN}
     runs: dict[str, list[Measured]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, command in commands.items():
@@ -122,11 +120,11 @@ def bench(rows: int, repeats: int) -> None:
         tell(f"DuckDB: request texts and SHA-256, {rows:,} rows (floor)", floor, floor)
         tell("plan, first time", first["plan"], floor)
         measure([sys.executable, __file__, "--answer"], folder)
-        tell("plan, nothing changed", median(plan(), folder, repeats=repeats), floor)
+        tell("plan, nothing changed", median(PLAN, folder, repeats=repeats), floor)
         write_rows(folder, rows, changed_percent=1)
-        tell("plan, 1 % of the rows changed", median(plan(), folder, repeats=repeats), floor)
+        tell("plan, 1 % of the rows changed", median(PLAN, folder, repeats=repeats), floor)
         write_job(folder, "Label this: {{ text }}")
-        tell("plan, prompt edited: every row changed", median(plan(), folder, repeats=repeats), floor)
+        tell("plan, prompt edited: every row changed", median(PLAN, folder, repeats=repeats), floor)
         tell("the script: json.dumps in a loop, all sent again", first["script"], floor)
 
 

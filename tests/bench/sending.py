@@ -301,4 +301,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in PARTS:
         PARTS[sys.argv[1]]()
     else:
-        main([int(size) for size in sys.argv[1:]] or [10_000, 100_000])
+        main([int(size) for size in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
