@@ -31,7 +31,7 @@ class Scope:
         jobs = project.jobs(select=self.select, exclude=self.exclude, modified=partial(modified_jobs, project))
         if not jobs and not project.load().jobs and not project.reader.exists:
             raise BatchopsError(
-                error("no_jobs", "The project declares no job.", "There is no YAML file in jobs/. Start with:",
+                error("no_jobs", "No jobs.", "There is no YAML file in jobs/. Start with:",
                       fixes=["batchops init"])
             )  # fmt: skip
         return jobs
@@ -66,4 +66,4 @@ class Scope:
 
 
 def _unknown_job(name: str, known: Collection[str]) -> Diagnostic:
-    return error("unknown_job", "No such job.", f'There is no job "{name}" here.{did_you_mean(name, known)}')
+    return error("unknown_job", "Unknown job.", f'There is no job "{name}" here.{did_you_mean(name, known)}')

@@ -235,7 +235,7 @@ def test_query_shows_the_place_and_the_words_of_what_failed(batchops: Command) -
     assert batchops("query", "SELECT *\nFROM results.review") == Ran(
         1,
         "",
-        "query:2:6: error: The query failed. Catalog Error: Table with name review does not exist!"
+        "query:2:6: error: Query failed. Catalog Error: Table with name review does not exist!"
         ' Answers are in: results."review-sentiment". [query_failed]\n'
         "  2 | FROM results.review\n"
         "    |      ^\n",
