@@ -109,8 +109,15 @@ class Gathered:
         missing = [number for number in numbers if self._find_missing(self.jobs[number])]
         if not missing:
             return []
-        with self.work.fenced() as con:
-            return [number for number in missing if not self._read_missing(con, self.jobs[number])]
+        is_read: dict[int, bool] = {}
+
+        def reading(con: duckdb.DuckDBPyConnection) -> None:
+            for number in missing:
+                if number not in is_read:
+                    is_read[number] = self._read_missing(con, self.jobs[number])
+
+        self.work.read(reading)
+        return [number for number in missing if not is_read[number]]
 
     def _find_missing(self, wanted: WantedJob) -> bool:
         """Make `missing_N(key)`: open rows that the query must be asked for once more. False when there are none."""
@@ -136,11 +143,11 @@ class Gathered:
 
     def _take_snapshots(self, numbers: Collection[int]) -> None:
         """Load these sources as a whole: no two runs of their queries give the same."""
-        with self.work.fenced() as con:
-            for number in numbers:
-                wanted = self.jobs[number]
-                self._replace(replace(wanted, table=_take_snapshot(con, wanted, self.limit)))
-                self.diagnostics.append(_moved(wanted))
+        moved = [self.jobs[number] for number in numbers]
+        tables = self.work.read(lambda con: [_take_snapshot(con, wanted, self.limit) for wanted in moved])
+        for wanted, table in zip(moved, tables, strict=True):
+            self._replace(replace(wanted, table=table))
+            self.diagnostics.append(_moved(wanted))
 
     def _replace(self, wanted: WantedJob) -> None:
         self.jobs = tuple(wanted if job.number == wanted.number else job for job in self.jobs)
@@ -229,31 +236,15 @@ def gather(
     try:
         if is_whole_project:
             gathered.removed = removed_jobs(project, recorded)
-        gathered.jobs = _read_sources(gathered.work, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
+        gathered.jobs = gathered.work.read(
+            lambda con: _read_each(con, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
+        )
         gathered.replaced = _replaced_keys(gathered.con, gathered.jobs, replaced or {})
         gathered.classify(first=True)
     except BaseException:
         gathered.close()
         raise
     return gathered
-
-
-def _read_sources(
-    work: Work,
-    jobs: Sequence[Job],
-    requests: Sequence[CompiledRequest],
-    diffs: Sequence[DiffJob],
-    limit: int | None,
-    *,
-    keeps_rows: bool,
-) -> tuple[WantedJob, ...]:
-    try:
-        with work.fenced() as con:
-            return _read_each(con, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
-    except OutOfMemory:
-        if not work.allow_more():
-            raise
-        return _read_sources(work, jobs, requests, diffs, limit, keeps_rows=keeps_rows)
 
 
 def _read_each(
@@ -295,13 +286,14 @@ def _read_source(
     with query_problems(wanted.job):
         if is_new:
             digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
-            con.execute(f"CREATE TABLE desired_{n} AS SELECT key, NULL::UHUGEINT AS fingerprint FROM digests_{n}")
+            keys = f"SELECT key, NULL::UHUGEINT AS fingerprint FROM digests_{n}"
+            con.execute(f"CREATE OR REPLACE TABLE desired_{n} AS {keys}")
         else:
             _fingerprint(con, wanted, table, f"desired_{n}")
-            con.execute(f"CREATE TABLE digests_{n} ({DIGEST_COLUMNS})")
+            con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
         if keeps_rows:
-            con.execute(f"CREATE TABLE source_{n} AS FROM {table.name} LIMIT 0")
-    check_keys(con, wanted.job, table, f"desired_{n}")
+            con.execute(f"CREATE OR REPLACE TABLE source_{n} AS FROM {table.name} LIMIT 0")
+        check_keys(con, wanted.job, table, f"desired_{n}")
     return table
 
 
@@ -363,10 +355,10 @@ def _replaced_keys(
         if written is None:
             found[wanted.address] = None
             continue
-        keys = [key_text(wanted.address, wanted.table.key_columns, key) for key in written]
+        keys = {key_text(wanted.address, wanted.table.key_columns, key) for key in written}  # two may write one
         missing = con.execute(
             f"SELECT key FROM (SELECT unnest(?::VARCHAR[]) AS key) ANTI JOIN desired_{wanted.number} USING (key)",
-            [keys],
+            [list(keys)],
         ).fetchall()
         if missing:
             shown = ", ".join(f"{wanted.address}@{key}" for (key,) in missing[:3])

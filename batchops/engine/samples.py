@@ -28,8 +28,9 @@ def sample_rows(gathered: Gathered, count: int) -> dict[str, tuple[Sample, ...]]
     streamed = [wanted for wanted in chosen if not gathered.holds_rows(wanted)]
     tables: dict[str, SourceTable] = {}
     if streamed:
-        with gathered.work.fenced() as con:
-            tables = {wanted.address: _load(con, wanted, wanted.table) for wanted in streamed}
+        tables = gathered.work.read(
+            lambda con: {wanted.address: _load(con, wanted, wanted.table) for wanted in streamed}
+        )
     for wanted in chosen:
         if gathered.holds_rows(wanted):
             tables[wanted.address] = _load(gathered.con, wanted, wanted.table.loaded)

@@ -143,6 +143,9 @@ def restrict(gathered: Gathered, saved: SavedPlan, *, is_resumed: bool) -> None:
     gathered.is_covered = True
     gathered.is_limited = True
     gathered.classify(first=True)
+    # Rows to pay for again were read only now, and a source that moved meanwhile was read anew.
+    if problems := [found for wanted in gathered.jobs for found in _rows_moved(gathered, wanted)]:
+        raise Stale(*problems)
 
 
 def _load_covered(gathered: Gathered, wanted: WantedJob, rows: list[str]) -> None:
@@ -155,12 +158,16 @@ def _load_covered(gathered: Gathered, wanted: WantedJob, rows: list[str]) -> Non
 
 
 def _moved(gathered: Gathered, wanted: WantedJob, covered: Mapping[str, Any], *, is_resumed: bool) -> list[Diagnostic]:
-    n, address = wanted.number, wanted.address
+    address, moved_from = wanted.address, wanted.job.spec.moved_from
     if covered["request"] != str(wanted.request.render_id):
         return [_stale("The spec of this job has changed.", address)]
-    moved_from = wanted.job.spec.moved_from
     if not is_resumed and covered["slice"] != recorded_slice(gathered.project, address, moved_from):
         return [_stale("What state has of this job was changed by another command.", address)]
+    return _rows_moved(gathered, wanted)
+
+
+def _rows_moved(gathered: Gathered, wanted: WantedJob) -> list[Diagnostic]:
+    n, address = wanted.number, wanted.address
     with gathered.project.reader.reading(gathered.con):
         row = gathered.con.execute(
             f"""SELECT count(*) FILTER (d.key IS NULL), count(*) FILTER (d.key IS NOT NULL AND d.digest <> c.digest),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from batchops.engine.project import Project
-from batchops.request.source import open_work
+from batchops.request.source import OutOfMemory, open_work
 from batchops.store.connection import limit_resources
+
+T = TypeVar("T")
 
 MEMORY_LIMIT = "1GB"
 FRUGAL_LIMIT = "300MB"
@@ -52,10 +55,17 @@ class Work:
         finally:
             con.close()
 
-    def allow_more(self) -> bool:
-        """Let queries have more memory from now on. False when they had it already."""
-        had_more, self._is_frugal = not self._is_frugal, False
-        return not had_more
+    def read(self, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `reading` makes of the users' queries; begun anew with more memory where it needs that."""
+        try:
+            with self.fenced() as con:
+                return reading(con)
+        except OutOfMemory:
+            if not self._is_frugal:
+                raise
+        self._is_frugal = False  # from now on
+        with self.fenced() as con:
+            return reading(con)
 
     def _let_go(self) -> None:
         if self._con is not None:

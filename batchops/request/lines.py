@@ -15,7 +15,7 @@ import duckdb
 from batchops.request.blocks import blocks
 from batchops.request.general import NotAsPlanned
 from batchops.request.render import fetched_columns, utc_cursor
-from batchops.request.source import KEY, SourceTable
+from batchops.request.source import CARRIED, DIGEST, HASH, HEAD, KEY, LINE, SourceTable
 from batchops.request.sql import FastPath, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.values import literal, quoted
@@ -113,19 +113,19 @@ class LineWriter:
                 cursor.execute(self._mixed(self._path, piece))
                 return
         columns = "".join(f", {sql}" for sql in self._columns.values())
-        cursor.execute(f"SELECT NULL, __head, {_HEX}{columns} FROM {self._rows(piece)}")
+        cursor.execute(f"SELECT NULL, {HEAD}, {_HEX}{columns} FROM {self._rows(piece)}")
 
     def _mixed(self, path: FastPath, piece: Piece) -> str:
-        left = ["__head", _HEX, *path.names.values()]
+        left = [HEAD, _HEX, *path.names.values()]
         chosen = "".join(f", CASE WHEN made IS NULL THEN {column} END" for column in left)
         return f"SELECT made{chosen} FROM (SELECT *, {self._line(path)} AS made FROM {self._over(path, piece)})"
 
     def _line(self, path: FastPath) -> str:
-        line = f"encode(concat(__head, {path.body}, {literal(self._tail)}))"
-        return f"CASE WHEN hash({path.body}) = __hash THEN {line} END"
+        line = f"encode(concat({HEAD}, {path.body}, {literal(self._tail)}))"
+        return f"CASE WHEN hash({path.body}) = {HASH} THEN {line} END"
 
     def _over(self, path: FastPath, piece: Piece) -> str:
-        return path.over(self._rows(piece), "__line", "__head", "__digest", "__hash")
+        return path.over(self._rows(piece), *CARRIED)
 
     def _rows(self, piece: Piece) -> str:
         """The rows of the source that a piece is made of, in order, with what is carried along.
@@ -134,10 +134,10 @@ class LineWriter:
         """
         used = "".join(f", s.{quoted(name)}" for name in self._columns)
         return (
-            f"(SELECT s.{KEY}{used}, l.line AS __line, l.head AS __head, l.body_digest AS __digest,"
-            f" l.body_hash AS __hash FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
-            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row} ORDER BY __line)"
+            f"(SELECT s.{KEY}{used}, l.line AS {LINE}, l.head AS {HEAD}, l.body_digest AS {DIGEST},"
+            f" l.body_hash AS {HASH} FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
+            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row} ORDER BY {LINE})"
         )
 
 
-_HEX = "replace(CAST(__digest AS VARCHAR), '-', '')"
+_HEX = f"replace(CAST({DIGEST} AS VARCHAR), '-', '')"

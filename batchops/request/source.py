@@ -25,6 +25,12 @@ KEY: Final = "__key"
 ROW: Final = "__row"
 """In queries, the position of a row in its source."""
 
+LINE, HEAD, DIGEST, HASH = CARRIED = ("__line", "__head", "__digest", "__hash")
+"""What is carried beside a row while its line is made, see lines.py."""
+
+_RESERVED: Final = frozenset({KEY, ROW, *CARRIED, "rowid"})
+"""Names that stand beside those of a source's columns in queries; `rowid` is the engine's own."""
+
 _EXAMPLES = 3
 _NAMED_BY_TEXT: Final = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "DATE", "UUID"}
@@ -159,9 +165,10 @@ def _shared_names(columns: list[str]) -> str:
 def column_problems(job: Job, columns: dict[str, str]) -> list[Diagnostic]:
     """What is wrong with the query's columns: a key that is not there, a name that is ours."""
     problems = []
-    if KEY in map(str.lower, columns):
-        found = error("reserved_column", "Reserved column.", f'The query has a column "{KEY}"; rename it.')
-        problems.append(place_in(job, QUERY).put(found, job.address))
+    for name in columns:
+        if name.lower() in _RESERVED:
+            found = error("reserved_column", "Reserved column.", f'The query has a column "{name}"; rename it.')
+            problems.append(place_in(job, QUERY).put(found, job.address))
     for number, key in enumerate(job.spec.source.key):
         if key not in columns:
             found = error("key_missing", "Unknown key column.", no_column(key, columns))

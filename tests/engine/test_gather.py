@@ -9,13 +9,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from batchops.diagnostics import BatchopsError
+from batchops.diagnostics import BatchopsError, Stale
 from batchops.engine import gather as gathering
 from batchops.engine import work
 from batchops.engine.approved import job_record
 from batchops.engine.gather import Gathered, gather
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project, open_project
+from batchops.engine.saved import read_saved, restrict, save_plan
 from batchops.plan.diff import find_open
 from batchops.plan.model import Action, Plan
 from batchops.settings import load_settings
@@ -225,3 +226,68 @@ def test_both_ways_to_read_rows_give_the_same_digests(
         made.append(con.execute("SELECT key, digest, action, reason FROM changes_0 ORDER BY key").fetchall())
     assert made[0] == made[1]
     assert len(made[0]) == 3
+
+
+def test_a_null_key_is_told_even_where_its_row_is_left_to_jinja(
+    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
+) -> None:
+    """`ŉ` in upper case is unsure: SQL leaves that row, and no other, to Jinja2."""
+    rows = "SELECT NULLIF(range, 1) AS id, CASE range WHEN 1 THEN 'ŉ' ELSE 'n' END AS text FROM range(3)"
+    bench.job(query=rows, template="{{ text | upper }}")
+    with pytest.raises(BatchopsError) as refused:
+        gathered_of(keeps_rows=keeps_rows)
+    assert [found.code for found in refused.value.diagnostics] == ["key_null"]
+
+
+HEAVY = "(SELECT length(v::VARCHAR) FROM (SELECT list(repeat(i::VARCHAR, 100)) AS v FROM range(100000) t(i)))"
+
+
+def test_a_second_pass_that_needs_more_memory_is_given_more(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no template uses is not computed before its rows are loaded."""
+    bench.job(query="SELECT 1 AS id, 'a' AS text, 1 AS heavy")
+    bench.answer()
+    bench.job(query=f"SELECT 1 AS id, 'b' AS text, {HEAVY} AS heavy")
+    monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
+    gathered = gathered_of(keeps_rows=True)
+    assert plan_of(gathered).rows(Action.RESUBMIT) == 1
+    assert rows_at_hand(gathered) == ["b"]
+
+
+def test_jobs_before_one_that_needs_more_memory_are_read_again(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch, keeps_rows: bool
+) -> None:
+    bench.answer()
+    for name, query in (("another", ROWS), ("hungry", f"SELECT 1 AS id, {HEAVY} AS text")):
+        text = JOB.format(query=query.replace('"', '\\"'), template="{{ text }}")
+        (bench.root / "jobs" / f"{name}.yaml").write_text(text.replace("name: job", f"name: {name}"))
+    monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
+    rows = {job.address: dict(job.rows) for job in plan_of(gathered_of(keeps_rows=keeps_rows)).jobs}
+    assert rows == {"another": {Action.REUSE: 3}, "hungry": {Action.SUBMIT: 1}, "job": {Action.UNCHANGED: 3}}
+
+
+def test_a_key_asked_for_twice_is_one_row(bench: Bench) -> None:
+    text = (bench.root / "jobs" / "job.yaml").read_text()
+    (bench.root / "jobs" / "job.yaml").write_text(text.replace("key: id", "key: [id, text]"))
+    bench.answer()
+    asked = {"job": {'["1","one"]', '["1", "one"]', '[1, "one"]'}}
+    with bench.opened() as project:
+        gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=True, replaced=asked)
+        rows = plan_of(gathered).jobs[0].rows
+        gathered.close()
+    assert rows == {Action.RESUBMIT: 1, Action.UNCHANGED: 2}
+
+
+def test_a_saved_plan_is_stale_when_a_row_to_pay_again_changed_while_it_was_read(bench: Bench) -> None:
+    """It stood answered, so its text is read only once the plan asks for it."""
+    bench.answer()
+    with bench.opened() as project:
+        planned = gather(project, project.jobs(), is_whole_project=True, keeps_rows=False, replaced={"job": {"1"}})
+        save_plan(planned, plan_of(planned), bench.root / "plan.json")
+        planned.close()
+        gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=True)
+        bench.rows({1: "other", 2: "two", 3: "three"})
+        with pytest.raises(Stale, match="1 of its rows changed"):
+            restrict(gathered, read_saved(bench.root / "plan.json"), is_resumed=False)
+        gathered.close()

@@ -106,6 +106,12 @@ def test_limit_takes_the_same_rows_and_a_larger_one_more(con: duckdb.DuckDBPyCon
     assert taken[0] == {"363"}
 
 
+@pytest.mark.parametrize("name", ["__row", "__line", "__Head", "__digest", "__hash", "rowid", "RowId"])
+def test_names_that_stand_beside_the_columns_are_reserved(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    (found,) = problems_of(con, make_job(query=f"SELECT 1 AS id, 2 AS {name}"))
+    assert (found.code, found.detail) == ("reserved_column", f'The query has a column "{name}"; rename it.')
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "detail"),
     [
