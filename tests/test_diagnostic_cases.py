@@ -132,6 +132,14 @@ def test_every_case_shows_a_code_that_is_raised() -> None:
     assert {path.stem for path in CASES.glob("*.yaml")} | _runtime().keys() <= _codes().keys()
 
 
+def test_every_code_has_one_summary_wherever_it_is_raised() -> None:
+    summaries: dict[str, set[str]] = {}
+    for _, call in _calls():
+        code, summary, *_ = map(ast.unparse, call.args)
+        summaries.setdefault(code, set()).add(summary)
+    assert {code: found for code, found in summaries.items() if len(found) > 1} == {}
+
+
 def test_every_code_has_exactly_one_line_in_the_docs() -> None:
     assert _documented() == _codes().keys()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchops.diagnostics import Diagnostic, Severity
+from batchops.diagnostics import BatchopsError, Diagnostic, Severity, UsageProblem
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,23 +55,35 @@ def declared_jobs(invocation: Invocation) -> Declared:
     return Declared({job.address: job for job in loaded.jobs}, tuple(loaded.diagnostics))
 
 
-def chosen_jobs(invocation: Invocation, jobs: Collection[Job]) -> tuple[Job, ...]:
-    """Those of `jobs` that `--select` and `--exclude` leave; what is broken elsewhere does not matter.
+def chosen_jobs(invocation: Invocation, jobs: Collection[Job], diagnostics: Sequence[Diagnostic]) -> tuple[Job, ...]:
+    """Those of `jobs` that `--select` and `--exclude` leave. `diagnostics` say what is wrong with the specs.
 
-    Raises UsageProblem for a selector that means nothing.
+    Raises UsageProblem for a selector that means nothing; where a spec is broken, which may be the one that was meant,
+    its problems instead.
     """
     if not invocation.select and not invocation.exclude:
         return tuple(jobs)
-    from batchops.spec.load import select_jobs
+    try:
+        return _selected(invocation, jobs)
+    except UsageProblem:
+        if any(found.severity is Severity.ERROR for found in diagnostics):
+            raise BatchopsError(*diagnostics) from None
+        raise
+
+
+def _selected(invocation: Invocation, jobs: Collection[Job]) -> tuple[Job, ...]:
+    from batchops.spec.load import is_by_state, refuse_empty, select_jobs
 
     modified: Collection[str] = ()
-    if any(selector.startswith("state:") for selector in (*invocation.select, *invocation.exclude)):
+    if is_by_state((*invocation.select, *invocation.exclude)):
         from batchops.engine.project import open_project
         from batchops.engine.recorded import modified_jobs  # it imports duckdb
 
         with open_project(invocation.root, invocation.loaded) as project:
             modified = modified_jobs(project, tuple(jobs))
-    return select_jobs(jobs, invocation.select, invocation.exclude, modified=modified)
+    chosen = select_jobs(jobs, invocation.select, invocation.exclude, modified=modified)
+    refuse_empty(jobs, invocation.select)
+    return chosen
 
 
 def recorded_or_declared(
@@ -79,7 +91,7 @@ def recorded_or_declared(
 ) -> tuple[RecordedJob, bool]:
     """The job at `address`, and whether state knows it. Specs are read only when it does not.
 
-    Raises BatchopsError with a did-you-mean when neither knows it.
+    Raises UsageProblem with a did-you-mean when neither knows it.
     """
     from batchops.results.recorded import declared_job, recorded_jobs, unknown_job
 

@@ -90,12 +90,19 @@ def command(
         webhook_secret=_secret(webhook_secret) if webhook_secret else None,
         faults=str(faults) if faults else None,
         enqueued_tokens=dict(_limit(written) for written in enqueued_tokens),
-        models=frozenset(models),
+        models=_models(models),
         profile=profile,
         rate_limits=rate_limits,
-        limits=Limits(storage_bytes=_size(max_storage)) if max_storage else Limits(),
+        limits=Limits() if max_storage is None else Limits(storage_bytes=_size(max_storage)),
     )
     return _serve(invocation, data_dir or _default_data(invocation), options, host, port)
+
+
+def _models(names: tuple[str, ...]) -> frozenset[str]:
+    """The names of --model; an empty one, such as of a variable that is not set, would refuse every other."""
+    if not all(name.strip() for name in names):
+        raise UsageProblem(error("usage", "Usage error.", "--model is empty; write the name of a model."))
+    return frozenset(names)
 
 
 def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host: str, port: int) -> ExitCode:

@@ -33,7 +33,7 @@ def command(invocation: Invocation, refresh: bool) -> None:
     from batchops.results.status import status_document
 
     declared = declared_jobs(invocation)
-    chosen = chosen_jobs(invocation, declared.jobs.values())
+    chosen = chosen_jobs(invocation, declared.jobs.values(), declared.diagnostics)
     only = {job.address for job in chosen} if invocation.select or invocation.exclude else None
     remotes, unseen = _look(invocation, only) if refresh else (None, [])
     with reading_state(invocation) as con:
@@ -73,7 +73,8 @@ def _show(
     from batchops.views.diagnostics import render_text
     from batchops.views.status import render_status
 
-    invocation.out(render_status(document, width=terminal_width()))
+    is_narrowed = bool(invocation.select or invocation.exclude)
+    invocation.out(render_status(document, width=terminal_width(), is_narrowed=is_narrowed))
     if unseen:
         invocation.note(render_text(unseen, color=invocation.colors(sys.stderr)))
     if declared.has_errors:

@@ -31,7 +31,7 @@ def command(invocation: Invocation) -> int:
 
     root, settings = invocation.root, invocation.loaded.settings
     loaded = load_project(root, default_provider=settings.provider, providers=tuple(settings.providers))
-    jobs = chosen_jobs(invocation, loaded.jobs)
+    jobs = chosen_jobs(invocation, loaded.jobs, loaded.diagnostics)
     offers = check_offers(jobs, settings, invocation.loaded.environ)
     bindings = _check_bindings(root, jobs)
     found = (*invocation.loaded.warnings, *loaded.diagnostics, *offers, *bindings)

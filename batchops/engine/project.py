@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from batchops.diagnostics import BatchopsError, Severity, error
+from batchops.diagnostics import BatchopsError, Severity
 from batchops.profiles import Profile, profile_of
 from batchops.providers import connect
 from batchops.providers.provider import Provider, ProviderContext
@@ -17,7 +17,7 @@ from batchops.request.offer import check_offers
 from batchops.settings import LoadedSettings, ProviderSettings, Settings
 from batchops.spec.files import with_snippets
 from batchops.spec.job import Job
-from batchops.spec.load import LoadedProject, load_project, select_jobs
+from batchops.spec.load import LoadedProject, is_by_state, load_project, refuse_empty, select_jobs
 from batchops.store.store import Clock, StateReader, StateStore, utc_now
 
 
@@ -114,14 +114,9 @@ class Project:
         project = self.load()
         if any(found.severity is Severity.ERROR for found in project.diagnostics):
             raise BatchopsError(*project.diagnostics)
-        is_by_state = any(selector.startswith("state:") for selector in (*select, *exclude))
-        moved = modified(project.jobs) if modified is not None and is_by_state else ()
+        moved = modified(project.jobs) if modified is not None and is_by_state((*select, *exclude)) else ()
         chosen = select_jobs(project.jobs, select, exclude, modified=moved) if select or exclude else project.jobs
-        if not chosen and not is_by_state and select and not select_jobs(project.jobs, select, ()):
-            names = ", ".join(job.address for job in project.jobs) or "none"
-            raise BatchopsError(
-                error("nothing_selected", "No job matches.", f"--select {' '.join(select)} matches none of: {names}.")
-            )
+        refuse_empty(project.jobs, select)
         return tuple(job for job in chosen if job.spec.enabled)
 
     @contextmanager

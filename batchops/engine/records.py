@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from batchops.diagnostics import BatchopsError, Diagnostic, error
+from batchops.diagnostics import BatchopsError, Diagnostic, UsageProblem, error
 from batchops.engine.project import Project
 from batchops.engine.surgery import committed, recorded_addresses, unknown_job
 from batchops.providers.provider import ProviderError
@@ -40,7 +40,7 @@ def move(project: Project, source: str, target: str, *, lock_timeout: timedelta 
         instances = [found for found in known if found.startswith(f"{source}[")]
         chosen = [source] if source in known else instances
         if not chosen:
-            raise BatchopsError(unknown_job(source, known))
+            raise UsageProblem(unknown_job(source, known))
         moves = tuple((found, target + found.removeprefix(source)) for found in chosen)
         _refuse_taken(store, project.environment, moves)
         kept = backup(store.path, "mv")
@@ -85,7 +85,7 @@ def forget(
     with project.leased(lock_timeout) as store:
         known = recorded_addresses(store, project.environment)
         if address not in known:
-            raise BatchopsError(unknown_job(address, known))
+            raise UsageProblem(unknown_job(address, known))
         if key is not None and not _has_row(store, project.environment, address, key):
             raise BatchopsError(
                 error("unknown_row", "Unknown row.", f'{address} has no row "{key}" on record.', address=address)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
+from batchops.diagnostics import BatchopsError, Diagnostic, UsageProblem, did_you_mean, error
 from batchops.engine.project import Project
 from batchops.engine.recorded import modified_jobs, read_recorded
 from batchops.spec.job import Job
@@ -31,19 +31,19 @@ class Scope:
         jobs = project.jobs(select=self.select, exclude=self.exclude, modified=partial(modified_jobs, project))
         if not jobs and not project.load().jobs and not project.reader.exists:
             raise BatchopsError(
-                error("no_jobs", "The project declares no job.", "There is no YAML file in jobs/. Start with:",
+                error("no_jobs", "No jobs.", "There is no YAML file in jobs/. Start with:",
                       fixes=["batchops init"])
             )  # fmt: skip
         return jobs
 
     def check_allowed(self, project: Project) -> None:
-        """A leave that is given to no job is a slip. Raises BatchopsError; jobs that were removed count too."""
+        """A leave that is given to no job is a slip. Raises UsageProblem; jobs that were removed count too."""
         if not self.allowed:
             return
         known = [*(job.address for job in project.load().jobs), *(job.address for job in read_recorded(project))]
         unknown = [address for address in self.allowed if address not in known]
         if unknown:
-            raise BatchopsError(*(_unknown_job(address, known) for address in unknown))
+            raise UsageProblem(*(_unknown_job(address, known) for address in unknown))
 
     def addresses(self, jobs: Sequence[Job]) -> Collection[str] | None:
         """The addresses whose batches count; None means all, those of removed jobs too."""
@@ -56,7 +56,7 @@ class Scope:
         for address in self.replace:
             name, has_key, key = address.partition("@")
             if name not in known:
-                raise BatchopsError(_unknown_job(name, known))
+                raise UsageProblem(_unknown_job(name, known))
             keys = replaced.setdefault(name, set() if has_key else None)
             if not has_key:
                 replaced[name] = None
@@ -66,4 +66,4 @@ class Scope:
 
 
 def _unknown_job(name: str, known: Collection[str]) -> Diagnostic:
-    return error("unknown_job", "No such job.", f'There is no job "{name}" here.{did_you_mean(name, known)}')
+    return error("unknown_job", "Unknown job.", f'There is no job "{name}" here.{did_you_mean(name, known)}')

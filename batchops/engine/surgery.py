@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
+from batchops.diagnostics import Diagnostic, UsageProblem, did_you_mean, error
 from batchops.engine.adopt import adopt_batch
 from batchops.engine.approved import job_record
 from batchops.engine.fetch import fetch
@@ -39,7 +39,7 @@ def recorded_addresses(reader: StateReader, environment: str) -> tuple[str, ...]
 def addresses_of(project: Project, names: Iterable[str]) -> tuple[str, ...]:
     """The addresses that `names` mean, recorded or declared: a name without its matrix values means every instance.
 
-    Raises BatchopsError with the nearest name for each that nothing is called.
+    Raises UsageProblem with the nearest name for each that nothing is called.
     """
     known = sorted({*recorded_addresses(project.reader, project.environment),
                     *(job.address for job in project.load().jobs)})  # fmt: skip
@@ -51,7 +51,7 @@ def addresses_of(project: Project, names: Iterable[str]) -> tuple[str, ...]:
         if not found:
             problems.append(unknown_job(name, known))
     if problems:
-        raise BatchopsError(*problems)
+        raise UsageProblem(*problems)
     return tuple(chosen)
 
 
@@ -200,7 +200,7 @@ def import_batches(
 def _declared(project: Project, name: str) -> Job:
     jobs = {job.address: job for job in project.jobs()}
     if name not in jobs:
-        raise BatchopsError(unknown_job(name, sorted(jobs)))
+        raise UsageProblem(unknown_job(name, sorted(jobs)))
     return jobs[name]
 
 

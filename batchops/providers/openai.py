@@ -34,7 +34,7 @@ from batchops.providers.provider import (
     Uncertain,
     Unreachable,
 )
-from batchops.providers.refusals import refusal
+from batchops.providers.refusals import BASE_URL_HINT, refusal
 from batchops.settings import ProviderSettings
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ Found = TypeVar("Found", RemoteFile, RemoteBatch)
 _CONNECT_SECONDS: Final = 5.0
 _PAGE: Final = 100  # the most that GET /batches allows
 _CHUNK_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 256
 _NOT_SENT: Final = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -300,11 +301,14 @@ def _names(error: Exception) -> str:
 
 
 def _parsed(content: bytes) -> object:
+    """The JSON of a body. Raises Uncertain for a web page, which a wrong base_url or a proxy answers with."""
+    if content[:_HEAD_BYTES].lstrip().startswith(b"<"):
+        raise Uncertain(f"No usable reply: a web page instead of JSON. {BASE_URL_HINT}")
     return json.loads(content) if content else None
 
 
 def _parsed_or_none(content: bytes) -> object:
-    with suppress(ValueError, RecursionError):
+    with suppress(ValueError, RecursionError, Uncertain):
         return _parsed(content)
     return None
 

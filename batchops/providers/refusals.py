@@ -32,6 +32,8 @@ QUOTA_CODES: Final = frozenset(
 TOKEN_LIMIT_CODES: Final = frozenset({"token_limit_exceeded", "batch_enqueued_token_limit"})
 _MOVED: Final = frozenset({301, 307, 308})  # "ask elsewhere": not done. 302 and 303 may follow a deed
 _MAX_MESSAGE: Final = 400
+BASE_URL_HINT: Final = "Look at base_url: it ends with the version, as in https://api.openai.com/v1."
+"""What to do when whoever answers does not seem to be the service."""
 
 
 def is_quota_code(code: str | None) -> bool:
@@ -57,6 +59,8 @@ def refusal(status: int, body: object, headers: Mapping[str, str], *, secret: st
     code, text = error_in(body)
     if status in _MOVED:
         text = f"the service has moved to {headers.get('location', 'another address')}; write that as base_url"
+    elif status in {404, 405} and not text:
+        text = f"no error in JSON. {BASE_URL_HINT}"
     return kind_of(status, code)(
         f"HTTP {status}: {_sentence(text, secret)}",
         status=status,

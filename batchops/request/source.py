@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -140,12 +141,25 @@ def checked_query(con: duckdb.DuckDBPyConnection, job: Job) -> str:
 
 
 def bound_columns(con: duckdb.DuckDBPyConnection, job: Job, select: str) -> dict[str, str]:
-    """Names and types of the query's columns, without running it; BatchopsError where it does not bind."""
+    """Names and types of the query's columns, without running it.
+
+    Raises BatchopsError where it does not bind, or where two columns share a name: DuckDB would call one `name_1`.
+    """
     try:
-        described = con.execute(f"DESCRIBE SELECT q.* FROM {wrapped(select)} AS q").fetchall()
+        described = con.execute(f"DESCRIBE {wrapped(select)}").fetchall()
     except duckdb.Error as problem:
         raise BatchopsError(query_problem(job, problem, lines_before=1)) from None
+    if shared := _shared_names([column for column, *_ in described]):
+        detail = f"The query has several columns {shared}. Rename with AS, leave out with EXCLUDE, or join with USING."
+        found = error("duplicate_column", "Duplicate column.", detail)
+        raise BatchopsError(place_in(job, QUERY).put(found, job.address))
     return {column: kind for column, kind, *_ in described}
+
+
+def _shared_names(columns: list[str]) -> str:
+    """Names that stand for several columns; DuckDB makes no difference between capitals and small letters."""
+    counts = Counter(map(str.lower, columns))
+    return ", ".join(f'"{name}"' for name, count in counts.items() if count > 1)
 
 
 def column_problems(job: Job, columns: dict[str, str]) -> list[Diagnostic]:

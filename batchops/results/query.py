@@ -101,7 +101,7 @@ class QueryRoom:
                 f" Answers are in: {', '.join(f'results.{sql_name(job)}' for job in self.jobs[:10]) or 'nothing yet'}."
             )
         location, snippet = _place(sql, text)
-        found = error("query_failed", "The query failed.", said, location=location, snippet=snippet)
+        found = error("query_failed", "Query failed.", said, location=location, snippet=snippet)
         return BatchopsError(found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import orjson
 
-from batchops.diagnostics import BatchopsError, did_you_mean, error
+from batchops.diagnostics import UsageProblem, did_you_mean, error
 from batchops.plan.keys import WHOLE_NUMBERS
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def declared_job(job: Job, environment: str) -> RecordedJob:
     return _recorded(_NOBODY, environment, job.address, job.provider, False, None, None, orjson.dumps(spec), *_FREE)
 
 
-def unknown_job(address: str, known: Iterable[str], *, has_unreadable: bool = False) -> BatchopsError:
+def unknown_job(address: str, known: Iterable[str], *, has_unreadable: bool = False) -> UsageProblem:
     """What to say when neither state nor project knows a job, as far as its specs can be read."""
     names = sorted(set(known))
     hint = did_you_mean(address, names) or (f" Known jobs: {', '.join(names[:10])}." if names else "")
     hint += " Some specs cannot be read: batchops validate" if has_unreadable else ""
-    return BatchopsError(error("unknown_job", "Unknown job.", f'No job is called "{address}".{hint}'))
+    return UsageProblem(error("unknown_job", "Unknown job.", f'No job is called "{address}".{hint}'))

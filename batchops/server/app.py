@@ -11,10 +11,12 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from batchops.server import parameters
 from batchops.server.answering import Abandoned, Stop
@@ -141,6 +143,22 @@ async def get_content(request: Request) -> Response:
 
 class _Content(FileResponse):
     chunk_size = 1024 * 1024  # each piece costs a change of threads: 64 KiB of them are slower by a half
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_unless_refused(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                raise _refused_range(message["status"], Headers(raw=message["headers"]).get("content-range"))
+            await send(message)
+
+        await super().__call__(scope, receive, send_unless_refused)
+
+
+def _refused_range(status: int, content_range: str | None) -> ApiError:
+    """What starlette would answer in plain text."""
+    if content_range is None:
+        return ApiError(status, "Invalid 'Range' header. Ask for one such as 'bytes=0-1023'.")
+    message = "The 'Range' header asks for bytes that the file does not have."
+    return ApiError(status, message, headers={"content-range": content_range})
 
 
 # Batches

@@ -9,40 +9,29 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
-from random import Random
 from typing import Any
 
-import orjson
-
+from batchops.server.admission import Admission
 from batchops.server.answering import Answerer
 from batchops.server.blobs import Blobs
 from batchops.server.clock import Clock
+from batchops.server.endings import ResultFiles
 from batchops.server.execution import Execution
 from batchops.server.faults import Faults
-from batchops.server.journal import PLACEMENTS, Journal, copy_lines, read_entries
+from batchops.server.journal import Journal
 from batchops.server.lanes import Lane, Warden
 from batchops.server.lines import read_custom_ids, read_lines, unanswered_line
 from batchops.server.modes import Mode
 from batchops.server.options import ServerOptions
 from batchops.server.store import Batch, Event, File, Store
-from batchops.server.validate import (
-    Checked,
-    batch_error,
-    check_input,
-    missing_file,
-    token_limit_exceeded,
-    wrong_purpose,
-)
 from batchops.server.wire import TERMINAL
 
 _LOG = logging.getLogger("batchops.server")
-_OUTPUT_LIFE_SECONDS = 30 * 86400
 _RETRY_SECONDS = 5.0
 
 
@@ -66,8 +55,16 @@ class Runner:
         self._mode = mode
         self._execution = Execution(answerer=answerer, faults=faults, clock=clock, seed=options.seed)
         self._lock = threading.Lock()
-        self._admission = threading.Lock()
         self._is_closing = threading.Event()
+        self._admission = Admission(
+            store=store,
+            blobs=blobs,
+            clock=clock,
+            options=options,
+            profile=mode.profile,
+            is_closing=self._is_closing.is_set,
+        )
+        self._files = ResultFiles(blobs, clock, seed=options.seed, show=mode.show_line)
         self._claimed: dict[str, bool] = {}
         self._live: dict[str, tuple[Journal, threading.Event]] = {}
         self._late_looks: Counter[str] = Counter()
@@ -180,68 +177,13 @@ class Runner:
     def _validate(self, batch: Batch) -> bool:
         if self._is_stalled(batch, batch.created_at):
             return False
-        errors = self._checked(batch)
+        errors = self._admission.admit(batch)
         if self._is_closing.is_set():
             return False
         if errors:
             return self._fail(batch, errors)
         self._working.put(batch.id)
         return False
-
-    def _checked(self, batch: Batch) -> list[dict[str, Any]]:
-        """What is wrong with the input. A file that the check itself fails on is wrong too, or it would for ever."""
-        try:
-            return self._check(batch)
-        except (OSError, sqlite3.Error, MemoryError):
-            raise
-        except Exception as problem:
-            _LOG.exception("the input of batch %s cannot be checked: %s", batch.id, type(problem).__name__)
-            return [batch_error("server_error", "The server had an error while it checked the input file.")]
-
-    def _check(self, batch: Batch) -> list[dict[str, Any]]:
-        """Read the whole input file and let the batch begin, or say why it cannot."""
-        gone = [missing_file(batch.input_file_id, self._options.organization)]
-        file = self._store.file(batch.owner, batch.input_file_id, now=self._clock.seconds())
-        if file is None:
-            return gone
-        if file.purpose != "batch":
-            return [wrong_purpose(file.purpose)]
-        try:
-            path = self._blobs.lend(batch.input_file_id, batch.id)
-        except FileNotFoundError:
-            return gone
-        options, stop = self._options, self._is_closing.is_set
-        found = check_input(
-            path,
-            endpoint=batch.endpoint,
-            limits=options.limits,
-            models=options.models,
-            profile=self._mode.profile,
-            stop=stop,
-        )
-        if fate := (batch.fate or {}).get("fail"):
-            return [self._fated_error(fate, found.model)]
-        if found.errors or stop():
-            return found.errors
-        return self._admit(batch, found, gone)
-
-    def _admit(self, batch: Batch, found: Checked, gone: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Begin, if the model's queue has room and the file is still there: from here on lines are executed."""
-        model, limits = found.model or "", self._options.enqueued_tokens
-        with self._admission:
-            limit = limits.get(model, limits.get("*"))
-            queued = self._store.enqueued_tokens(batch.owner, model)
-            if limit is not None and queued + found.prompt_tokens > limit:
-                return [token_limit_exceeded(model, self._options.organization, limit)]
-            now = self._clock.seconds()
-            begun = self._store.begin_batch(batch.id, lambda before: _begun(before, model, found, now), now=now)
-        return gone if begun is None else []
-
-    def _fated_error(self, fate: dict[str, Any], model: str | None) -> dict[str, Any]:
-        if fate["message"] is None and fate["code"] == "token_limit_exceeded":
-            return token_limit_exceeded(model or "unknown", self._options.organization, 2_000_000)
-        message = fate["message"] or "The batch was failed by the fault plan."
-        return batch_error(fate["code"], message, param=fate["param"], line=fate["line"])
 
     def _fail(self, batch: Batch, errors: list[dict[str, Any]]) -> bool:
         def failed(before: Batch) -> Batch:
@@ -357,11 +299,11 @@ class Runner:
             unanswered = (custom_id for custom_id in asked if custom_id not in journal.times)
         kept = self._mode.keeps_empty if status == "completed" else frozenset()
         lines = (unanswered_line(secrets.token_hex(12), custom_id, f"batch_{status}") for custom_id in unanswered)
-        output = self._write_file(batch, "output", iter(()), keeps_empty="output" in kept)
+        output = self._files.write(batch, "output", iter(()), keeps_empty="output" in kept)
         try:
-            errors = self._write_file(batch, "error", lines, keeps_empty="error" in kept)
+            errors = self._files.write(batch, "error", lines, keeps_empty="error" in kept)
         except OSError:
-            self._drop([output])
+            self._files.drop([output])
             raise
         expected = {"completed": ("finalizing",), "cancelled": ("cancelling",)}.get(status, _OPEN)
 
@@ -375,7 +317,7 @@ class Runner:
             batch.id, ended, files=files, executions=journal.times, event=self._event(batch, status)
         )
         if after.status != status:  # a cancel came first: look again; these files have no row and are swept
-            self._drop(files)
+            self._files.drop(files)
             return True
         with self._lock:
             self._live.pop(batch.id, None)
@@ -383,47 +325,11 @@ class Runner:
         self._on_end()
         return False
 
-    def _drop(self, files: Sequence[File | None]) -> None:
-        for file in files:
-            if file is not None:
-                self._blobs.drop(file.id)
-
     def _event(self, batch: Batch, status: str) -> Event | None:
         if self._options.webhook_url is None:
             return None
         now = self._clock.now()
         return Event(f"evt_{secrets.token_hex(16)}", batch.id, f"batch.{status}", int(now), 0, now)
-
-    def _write_file(self, batch: Batch, kind: str, more: Iterator[bytes], *, keeps_empty: bool) -> File | None:
-        """The lines of one kind in an order of their own; without any None, unless the service makes empty files."""
-        journal = self._blobs.workspace(batch.id) / "journal"
-        places = [
-            (offset, length)
-            for flag, offset, length in read_entries(journal)
-            for target in PLACEMENTS[flag].files
-            if target == kind
-        ]
-        Random(f"{self._options.seed} {batch.input_file_id}").shuffle(places)  # noqa: S311  an order, not a secret
-        temporary = self._blobs.temporary()
-        try:
-            with temporary.open("wb") as target:
-                target.writelines(self._shown(copy_lines(journal, places)))
-                target.writelines(self._shown(more))
-                size = target.tell()
-            if size == 0 and not keeps_empty:
-                return None
-            file_id = f"file-{secrets.token_hex(12)}"
-            self._blobs.keep(temporary, file_id)
-        finally:
-            temporary.unlink(missing_ok=True)  # a full disk is not to be filled by every try
-        now = self._clock.seconds()
-        life = batch.output_expires_seconds or _OUTPUT_LIFE_SECONDS
-        name = f"{batch.id}_{kind}.jsonl"
-        return File(file_id, batch.owner, name, "batch_output", size, now, now + life)
-
-    def _shown(self, lines: Iterator[bytes]) -> Iterator[bytes]:
-        show = self._mode.show_line
-        return lines if show is None else (orjson.dumps(show(orjson.loads(line))) + b"\n" for line in lines)
 
     def _expire_files(self) -> None:
         for file_id in self._store.expire_files(now=self._clock.seconds()):
@@ -431,13 +337,6 @@ class Runner:
 
 
 _OPEN = ("validating", "in_progress", "finalizing")
-
-
-def _begun(batch: Batch, model: str, found: Checked, now: int) -> Batch:
-    if batch.status != "validating":
-        return batch
-    begun = replace(batch, status="in_progress", in_progress_at=now, model=model)
-    return replace(begun, total=found.total, enqueued_tokens=found.prompt_tokens)
 
 
 def _ended(batch: Batch, status: str, journal: Journal, output: File | None, errors: File | None, now: int) -> Batch:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from batchops.units import Count, Duration, Size, parse_duration
@@ -117,8 +118,15 @@ class ProviderSettings(Section):
 
 
 class PollSettings(Section):
-    initial: Duration = parse_duration("1s")
     max: Duration = parse_duration("60s")
+    initial: Duration = parse_duration("1s")
+
+    @field_validator("initial")
+    @classmethod
+    def _is_at_most_the_last(cls, initial: timedelta, others: ValidationInfo) -> timedelta:
+        if initial > others.data.get("max", initial):
+            raise PydanticCustomError("backoff", "is longer than poll.max, which polling backs off to: raise that too")
+        return initial
 
 
 class SubmitSettings(Section):

@@ -82,15 +82,24 @@ def check_key(spec: JobSpec) -> Iterator[Finding]:
 def check_template(spec: JobSpec) -> Iterator[Finding]:
     """Exactly one of template: and body:, in a form that the endpoint takes."""
     if (spec.template is None) == (spec.body is None):
-        said = "has neither template: nor body:" if spec.template is None else "has both template: and body:"
+        said, path = _template_choice(spec)
         diagnostic = error("template_choice", "One template is needed.", f"The job {said}; write one of them.")
-        path: Path = () if spec.template is None else ("body",)
         yield Finding(diagnostic, path, at_key=True, depends=(("template",), ("body",)))
     elif spec.template is not None:
         yield from _template_form(spec, spec.template, ("template",))
     for index, rule in enumerate(spec.retry.rules):
         if rule.template is not None:
             yield from _template_form(spec, rule.template, ("retry", "rules", index, "template"))
+
+
+def _template_choice(spec: JobSpec) -> tuple[str, Path]:
+    """Why there is not one template, and where that shows."""
+    if spec.template is not None:
+        return "has both template: and body:", ("body",)
+    written = [name for name in ("template", "body") if name in spec.model_fields_set]
+    if written:
+        return f"says nothing under {' or '.join(f'{name}:' for name in written)}", (written[0],)
+    return "has neither template: nor body:", ()
 
 
 def _template_form(spec: JobSpec, template: Template, path: Path) -> Iterator[Finding]:

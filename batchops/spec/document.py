@@ -123,7 +123,10 @@ class Expansion:
     def _entry(self, key: Node, value: Node, path: Path) -> Any:
         inner = (*path, key.value)
         self._keys[inner] = key.location(self._filename)
-        return self._value(value, inner)
+        found = self._value(value, inner)
+        if found is None and value.start == value.end:
+            self._values[inner] = self._keys[inner]  # ruamel's mark of nothing is where the next word starts
+        return found
 
     def _merged(self, node: Node, level: int = 0) -> list[tuple[Node, Node]]:
         """Entries in the order of writing; own keys win over merged ones, earlier merges over later ones."""

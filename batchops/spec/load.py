@@ -21,10 +21,10 @@ from batchops.spec.files import read_bytes, spec_files
 from batchops.spec.job import Job, JobSpec
 from batchops.spec.problems import diagnostics_of, path_of
 from batchops.spec.read import Context, Draft, Reading
-from batchops.spec.select import select_jobs
+from batchops.spec.select import is_by_state, refuse_empty, select_jobs
 from batchops.spec.yaml import parse
 
-__all__ = ["LoadedProject", "load_project", "select_jobs"]
+__all__ = ["LoadedProject", "is_by_state", "load_project", "refuse_empty", "select_jobs"]
 
 
 @dataclass(frozen=True)

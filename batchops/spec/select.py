@@ -31,6 +31,20 @@ def select_jobs(
     )
 
 
+def is_by_state(selectors: Iterable[str]) -> bool:
+    """Whether a selector asks for what the state knows."""
+    return any(selector.startswith("state:") for selector in selectors)
+
+
+def refuse_empty(jobs: Iterable[Job], select: Collection[str]) -> None:
+    """Raises UsageProblem when `select` matches none of `jobs`: a slip, unless it asks for the state of jobs."""
+    known = tuple(jobs)
+    if select and not is_by_state(select) and not select_jobs(known, select, ()):
+        names = ", ".join(job.address for job in known) or "none"
+        detail = f"--select {' '.join(select)} matches none of: {names}."
+        raise UsageProblem(error("nothing_selected", "No job matches.", detail))
+
+
 def _check(selector: str, jobs: tuple[Job, ...]) -> None:
     method, colon, value = selector.partition(":")
     if colon:

@@ -84,7 +84,7 @@ def check_version(recorded: int) -> None:
         raise BatchopsError(
             error(
                 "state_too_new",
-                "The state is of a newer batchops.",
+                "The state is of a newer version.",
                 f"It has version {recorded}; this batchops knows up to {len(STEPS)}. Upgrade: pip install -U batchops",
             )
         )

@@ -151,6 +151,8 @@ def _join(parts: list[tuple[Reason, int]]) -> str:
 def notes(plan: Plan) -> list[str]:
     """What is neither done nor changed but must be known, a sentence each."""
     said = []
+    if empty := [job.address for job in plan.jobs if not job.rows and not job.batches]:
+        said.append(f"No rows come from the source query of {', '.join(empty)}.")
     if flying := plan.rows(Action.IN_FLIGHT):
         said.append(f"In flight: {counted(flying, 'row')} in {counted(plan.batches(BatchAction.IN_FLIGHT), 'batch')}.")
     if failed := plan.rows(Action.FAILED):

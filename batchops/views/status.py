@@ -21,9 +21,11 @@ _COUNTS = {
 _ALWAYS = ("total", "answered")
 
 
-def render_status(document: Mapping[str, Any], *, width: int | None) -> str:
-    """The text of a status document, without a newline at the end."""
+def render_status(document: Mapping[str, Any], *, width: int | None, is_narrowed: bool = False) -> str:
+    """The text of a status document, without a newline at the end. `is_narrowed`: it is about selected jobs alone."""
     jobs = document["jobs"]
+    if not jobs and is_narrowed:
+        return "No job is selected."
     if not jobs:
         return "No jobs: none is declared under jobs/, and none was applied."
     seen = "asked just now" if document["refreshed"] else "as last seen (the next apply or wait looks again)"

@@ -196,7 +196,7 @@ def test_a_leave_for_a_job_that_is_not_there_is_a_slip(tmp_path: Path, words: li
     root = make_project(tmp_path / "p")
     for verb in (["plan"], ["apply", "--auto-approve"]):
         done = batchops(root, *verb, *words)
-        assert done.returncode == 1
+        assert done.returncode == 64
         assert 'There is no job "lables" here. Did you mean "labels"? [unknown_job]' in done.stderr
     assert batchops(root, "plan", *(word.replace("lables", "labels") for word in words)).returncode == 0
 

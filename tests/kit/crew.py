@@ -273,7 +273,7 @@ def _end(code: int) -> NoReturn:
 def _preload() -> None:
     """Import every module of batchops that a command may need."""
     for module in pkgutil.walk_packages(batchops.__path__, "batchops."):
-        if not module.name.startswith(("batchops.__main__", "batchops.testing")):
+        if not module.name.startswith("batchops.__main__"):
             importlib.import_module(module.name)
     gc.collect()
     gc.freeze()  # no collection in a child walks through it, or copies its pages

@@ -226,6 +226,17 @@ class TestReads:
         assert provider.retrieve("b").id == "batch_1"
         assert pauses == [0.25, 0.5, 1.0, 3.0]
 
+    def test_page_instead_of_json_is_said_to_be_one_and_is_not_quoted(
+        self, server: RudeServer, provider: OpenAIProvider
+    ) -> None:
+        server.script("GET /v1/batches/b", page())
+        with pytest.raises(Uncertain) as caught:
+            provider.retrieve("b")
+        assert caught.value.message == (
+            "No usable reply: a web page instead of JSON. "
+            "Look at base_url: it ends with the version, as in https://api.openai.com/v1."
+        )
+
     def test_read_that_never_succeeds_is_uncertain_after_five_tries(
         self, server: RudeServer, provider: OpenAIProvider
     ) -> None:

@@ -7,6 +7,13 @@ import pytest
 from batchops.providers.refusals import error_in, is_quota_code, refusal, retry_after_seconds
 
 
+@pytest.mark.parametrize(("status", "is_hinted"), [(404, True), (405, True), (403, False), (502, False)])
+def test_a_page_where_the_api_should_be_leads_to_base_url(status: int, is_hinted: bool) -> None:
+    message = refusal(status, None, {}, secret="", now=0).message
+    assert message.startswith(f"HTTP {status}: no error in JSON.")
+    assert ("Look at base_url" in message) is is_hinted
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -146,7 +146,7 @@ def test_a_command_line_that_cannot_be_carried_out_exits_64(
 
 def test_an_unknown_job_gets_a_did_you_mean_from_state_and_specs(batchops: Command) -> None:
     ran = batchops("results", "review-sentimen")
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (64, "")
     assert ran.err == (
         'error: Unknown job. No job is called "review-sentimen". Did you mean "review-sentiment"? [unknown_job]\n'
     )
@@ -170,7 +170,7 @@ def test_results_work_in_a_project_without_a_state(batchops: Command, project: P
     for path in (project / "state").glob("*.duckdb"):
         path.unlink()
     assert batchops("results", "new-job").code == 0
-    assert batchops("results", "review-sentiment").code == 1
+    assert batchops("results", "review-sentiment").code == 64
     assert not list((project / "state").glob("*.duckdb")), "reading makes no state"
 
 
@@ -235,7 +235,7 @@ def test_query_shows_the_place_and_the_words_of_what_failed(batchops: Command) -
     assert batchops("query", "SELECT *\nFROM results.review") == Ran(
         1,
         "",
-        "query:2:6: error: The query failed. Catalog Error: Table with name review does not exist!"
+        "query:2:6: error: Query failed. Catalog Error: Table with name review does not exist!"
         ' Answers are in: results."review-sentiment". [query_failed]\n'
         "  2 | FROM results.review\n"
         "    |      ^\n",

@@ -53,13 +53,19 @@ def test_status_shows_the_jobs_that_are_selected(shop: Yard) -> None:
     shop.apply("--select", "a")
     assert addresses("--select", "state:modified") == ["b"]
     assert "[unknown_job]" in shop.run("status", "--select", "nobody", code=64).err
+    assert "[nothing_selected]" in shop.run("status", "--select", "tag:yearly", code=64).err
+    assert shop.run("status", "--exclude", "*").out == "No job is selected.\n"
     shop.write({"jobs/a.yaml": "name: [\n"})
     assert addresses("--select", "b") == ["b"]
+    assert "[yaml_syntax]" in shop.run("status", "--select", "a", code=1).err
 
 
 def test_validate_binds_only_what_is_selected_and_reads_everything(shop: Yard) -> None:
     shop.write({"jobs/b.yaml": job("b", rows=3, template="{{ nothing }}")})
     assert "[unknown_column]" in shop.run("validate", code=1).err
     assert shop.run("validate", "--select", "a").out == "Success! 1 job in 1 file is valid.\n"
+    assert "[nothing_selected]" in shop.run("validate", "--select", "tag:yearly", code=64).err
     shop.write({"jobs/b.yaml": "name: [\n"})
-    assert "[yaml_syntax]" in shop.run("validate", "--select", "a", code=1).err
+    for chosen in ("a", "b", "tag:yearly"):
+        ran = shop.run("validate", "--select", chosen, code=1)
+        assert ("[yaml_syntax]" in ran.err, "[unknown_job]" in ran.err) == (True, False)

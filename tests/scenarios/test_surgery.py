@@ -125,7 +125,7 @@ def test_retry_gives_up_rows_another_round_and_leaves_the_others_alone(service: 
 
 def test_jobs_that_nobody_knows_are_named_with_the_nearest_one(shop: Desk) -> None:
     for verb in (["cancel", "chot"], ["retry", "chot"], ["import", "chot", "batch_1"]):
-        ran = shop.run(*verb, "--json", code=1)
+        ran = shop.run(*verb, "--json", code=64)
         assert codes(ran) == ["unknown_job"]
         assert 'Did you mean "chat"?' in ran.json["diagnostics"][0]["detail"]
     assert not state(shop).exists()
@@ -277,7 +277,7 @@ def test_a_state_that_was_damaged_by_hand_is_repaired_and_pays_nothing(service: 
 def test_a_moved_job_keeps_its_answers_under_its_new_name(shop: Desk) -> None:
     shop.apply()
     shop.run("state", "mv", "chat", "talk")
-    assert codes(shop.run("state", "mv", "chat", "other", "--json", code=1)) == ["unknown_job"]
+    assert codes(shop.run("state", "mv", "chat", "other", "--json", code=64)) == ["unknown_job"]
     shop.write({"jobs/chat.yaml": job("talk", params={"user": shop.root.parent.name})})
     plan = shop.plan("--detailed-exitcode")
     assert [(found["address"], found["rows"]) for found in plan["jobs"]] == [("talk", {"unchanged": ROWS})]

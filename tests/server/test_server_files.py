@@ -50,6 +50,24 @@ def test_part_of_a_file_can_be_asked_for(desk: Desk) -> None:
     assert (answered.status_code, answered.content) == (206, LINES[5:10])
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "message"),
+    [
+        ("lines=1-2", 400, "Invalid 'Range' header. Ask for one such as 'bytes=0-1023'."),
+        ("bytes", 400, "Invalid 'Range' header. Ask for one such as 'bytes=0-1023'."),
+        ("bytes=9-5", 400, "Invalid 'Range' header. Ask for one such as 'bytes=0-1023'."),
+        ("bytes=99999-", 416, "The 'Range' header asks for bytes that the file does not have."),
+    ],
+)
+def test_a_range_that_cannot_be_had_is_refused_with_an_error_object(
+    desk: Desk, asked: str, status: int, message: str
+) -> None:
+    answered = desk.raw("GET", f"/v1/files/{desk.upload(LINES)}/content", headers={"range": asked})
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    assert (answered.status_code, answered.json()) == (status, {"error": error})
+    assert answered.headers.get("content-range") == (f"bytes */{len(LINES)}" if status == 416 else None)
+
+
 def test_deleted_file_is_gone_for_every_call(desk: Desk) -> None:
     file_id = desk.upload(LINES)
     assert desk.sdk.files.delete(file_id).to_dict() == {"id": file_id, "object": "file", "deleted": True}

@@ -361,6 +361,8 @@ def test_address_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--key", "env:NOT_SET"], 64, "Environment variable not set."),
         (["--enqueued-tokens", "gpt=many"], 64, "Usage error."),
         (["--max-storage", "much"], 64, "Usage error."),
+        (["--max-storage", ""], 64, "Usage error."),
+        (["--model", "gpt-5-mini", "--model", " "], 64, "Usage error."),
         (["--webhook", "http://127.0.0.1:9/"], 64, "Usage error."),
     ],
 )

@@ -199,7 +199,7 @@ def test_file_that_the_check_itself_fails_on_fails_the_batch(desk: Desk, monkeyp
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("batchops.server.runner.check_input", fails)
+    monkeypatch.setattr("batchops.server.admission.check_input", fails)
     failed = desk.wait(desk.submit([chat("a")]))
     assert failed.errors is not None
     assert (failed.status, [problem.code for problem in failed.errors.data or []]) == ("failed", ["server_error"])
@@ -217,7 +217,7 @@ def test_disk_that_fails_during_the_check_delays_the_batch_and_no_more(
             raise OSError
         return check_input(*given, **named)
 
-    monkeypatch.setattr("batchops.server.runner.check_input", fails_once)
+    monkeypatch.setattr("batchops.server.admission.check_input", fails_once)
     batch = desk.submit([chat("a")])
     while tries < 2:
         desk.control("clock/advance", {"seconds": 10})

@@ -15,6 +15,7 @@ from batchops.settings.model import dotted, leaves, names_at
 
 
 def project(root: Path, toml: str = "", **files: str) -> Path:
+    root.mkdir(exist_ok=True)
     (root / "batchops.toml").write_text(toml)
     for name, text in files.items():
         (root / name).write_text(text)
@@ -138,6 +139,18 @@ def test_a_mistake_in_a_variable_names_the_variable(tmp_path: Path) -> None:
     assert found.code == "invalid_setting"
     assert found.location is None
     assert found.detail.endswith("It comes from BATCHOPS_POLL__INITIAL.")
+
+
+def test_polling_that_starts_slower_than_it_may_become_is_refused_where_it_is_set(tmp_path: Path) -> None:
+    [found] = problems(project(tmp_path / "file", '[poll]\ninitial = "5m"\n'))
+    assert (found.code, place(found)) == ("invalid_setting", ("batchops.toml", 2, 11))
+    assert found.detail == '"poll.initial" is longer than poll.max, which polling backs off to: raise that too.'
+    [found] = problems(project(tmp_path / "variable"), BATCHOPS_POLL__INITIAL="61s")
+    assert found.detail.endswith("raise that too. It comes from BATCHOPS_POLL__INITIAL.")
+    both = project(tmp_path / "both", '[poll]\ninitial = "5m"\nmax = "5m"\n')
+    assert load_settings(both, environ={}).settings.poll.initial == timedelta(minutes=5)
+    quick = load_settings(project(tmp_path / "quick", '[poll]\nmax = "100ms"\n'), environ={}).settings.poll
+    assert quick.max == timedelta(milliseconds=100), "a ceiling below the default start is no slip"
 
 
 def test_an_unknown_variable_is_a_warning_that_names_its_neighbour(tmp_path: Path) -> None:

@@ -55,6 +55,15 @@ def test_every_field_of_a_job_says_what_its_edit_may_cause() -> None:
     assert silent == []
 
 
+def test_a_key_without_a_value_is_marked_itself_and_not_what_follows(load: Load) -> None:
+    text = "name: labels\nsource: {query: SELECT 1 AS id, key: id}\nmodel:\n\ntemplate: # later\nparams:\nowner: me\n"
+    assert _places(load({"jobs/a.yaml": text}).diagnostics) == [
+        "wrong_type jobs/a.yaml:3:1",
+        "template_choice jobs/a.yaml:5:1",
+        "wrong_type jobs/a.yaml:6:1",
+    ]
+
+
 def test_job_has_its_files_read_and_knows_them(load: Load) -> None:
     files = {
         "jobs/a.yaml": (
@@ -277,6 +286,9 @@ def test_mistake_in_a_key_is_one_diagnostic_at_its_place(load: Load, extra: str,
         ("template: [hello]", "wrong_type jobs/a.yaml:6:12"),
         ("template: ' '", "template_form jobs/a.yaml:6:11"),
         ("template: []", "template_form jobs/a.yaml:6:11"),
+        ("template:", "template_choice jobs/a.yaml:6:1"),
+        ("template: null", "template_choice jobs/a.yaml:6:1"),
+        ("body: ~", "template_choice jobs/a.yaml:6:1"),
         ("body: 3", "wrong_type jobs/a.yaml:6:7"),
         ("body: {messages: [], model: gpt-5}", "param_conflict jobs/a.yaml:6:22"),
     ],

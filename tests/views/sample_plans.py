@@ -124,4 +124,16 @@ UNKNOWN = plan(
     ),
 )
 
-PLANS = {"empty": EMPTY, "unchanged": UNCHANGED, "mixed": MIXED, "simulated": SIMULATED, "unknown": UNKNOWN}
+NO_ROWS = plan(
+    job("labels", {}, sync="Synced"),
+    job("topics", {Action.UNCHANGED: 12}, sync="Synced"),
+)
+
+PLANS = {
+    "empty": EMPTY,
+    "no-rows": NO_ROWS,
+    "unchanged": UNCHANGED,
+    "mixed": MIXED,
+    "simulated": SIMULATED,
+    "unknown": UNKNOWN,
+}
