@@ -246,7 +246,7 @@ def test_the_first_signal_says_what_goes_on_and_everything_is_fetched_later(
 
 def test_a_timeout_that_runs_out_exits_9_and_names_what_is_in_flight(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", settings=SLOW)
-    done = batchops(root, "apply", "--auto-approve", "--wait", "--timeout", "1s")
+    done = batchops(root, "apply", "--auto-approve", "--wait", "--timeout", "1ms")
     assert done.returncode == 9
     assert "In flight: 1 batch. To wait for them: batchops apply --wait" in done.stdout
 
