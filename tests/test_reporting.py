@@ -26,7 +26,7 @@ def test_every_case_is_counted_once_under_its_kind_from_workers_too(tmp_path: Pa
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "test_cli.py").write_text("def test_runs(): pass\n")
     (tmp_path / "test_things.py").write_text(CASES)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "1", "-p", "no:cacheprovider", str(tmp_path)]
     kits = os.pathsep.join(path for path in sys.path if path)  # where conftest.py finds the fixtures of the rooms
     environ = {**os.environ, "PYTHONPATH": kits}
     done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)

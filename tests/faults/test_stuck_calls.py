@@ -55,26 +55,30 @@ def is_create(call: Call) -> bool:
     return call.is_("POST", "/v1/batches")
 
 
+ADOPTED = ["completed"]
+UNPAID = ["failed", "completed"]
+
+
 @pytest.mark.parametrize(
-    ("meddle", "statuses"),
+    ("meddle", "endings"),
     [
-        (lambda: Stuck(is_look), ["completed"]),
-        (lambda: Stuck(is_look, after=True), ["completed"]),
-        (lambda: Stuck(is_delete), ["completed"]),
-        (lambda: Stuck(is_delete, after=True), ["failed", "completed"]),
-        (lambda: Stuck(is_create), ["failed", "completed"]),
+        (lambda: Stuck(is_look), [ADOPTED]),
+        (lambda: Stuck(is_look, after=True), [ADOPTED]),
+        (lambda: Stuck(is_delete), [ADOPTED, UNPAID]),  # its file may go before it is validated
+        (lambda: Stuck(is_delete, after=True), [UNPAID]),
+        (lambda: Stuck(is_create), [UNPAID]),
     ],
     ids=["before a look", "after a look", "before the delete", "after the delete", "after its shard was sent again"],
 )
 def test_a_create_that_arrives_late_is_adopted_or_fails_unpaid(
-    yard: Yard, meddle: Callable[[], Meddle], statuses: list[str]
+    yard: Yard, meddle: Callable[[], Meddle], endings: list[list[str]]
 ) -> None:
     yard.write({"jobs/chat.yaml": job(rows=ROWS)})
     with meddling(yard.service.url, meddle()) as url:
         yard.environ["OPENAI_BASE_URL"] = url
         yard.converge()
         yard.hold_laws(rows=ROWS)
-    assert [batch["status"] for batch in reversed(yard.batches())] == statuses
+    assert [batch["status"] for batch in reversed(yard.batches())] in endings
 
 
 def without_metadata(call: Call) -> Reply | None:

@@ -261,7 +261,7 @@ def have_lived(
 def test_the_laws_hold_through_random_lives(
     new_life: NewLife, reached: Reached, record_property: Callable[[str, object], None]
 ) -> None:
-    have_lived(4, 8, new_life, reached, record_property)
+    have_lived(2, 8, new_life, reached, record_property)
 
 
 @pytest.mark.full

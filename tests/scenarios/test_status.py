@@ -34,12 +34,12 @@ def test_refresh_shows_what_the_provider_says_now_and_writes_nothing(shop: Yard)
 
 
 def test_refresh_says_when_the_provider_cannot_be_asked_and_shows_what_it_said_last(shop: Yard) -> None:
-    shop.run("apply", "--auto-approve")
+    shop.run("apply", "--auto-approve", "--select", "a")
     shop.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"  # nobody is there
-    ran = shop.run("status", "--refresh")
+    ran = shop.run("status", "--refresh", "--select", "a")
     assert "[provider_unreachable]" in ran.err
     assert "validating" in ran.out
-    found = shop.run("status", "--refresh", "--json").json
+    found = shop.run("status", "--refresh", "--select", "a", "--json").json
     assert {problem["code"] for problem in found["diagnostics"]} == {"provider_unreachable"}
 
 

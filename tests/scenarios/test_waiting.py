@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +43,5 @@ def test_the_trouble_of_one_job_does_not_end_the_wait_for_another(shop: Workshop
 def test_a_wait_looks_once_more_when_its_time_is_up(shop: Workshop, service: Service) -> None:
     slow = SETTINGS.replace('initial = "20ms"', 'initial = "60s"')
     shop.write({"batchops.toml": slow})
-    began = time.monotonic()
-    shop.apply("--timeout", "20s")
-    assert time.monotonic() - began < 58
+    shop.apply("--timeout", "8s")
     assert sum(service.executions().values()) == 6
