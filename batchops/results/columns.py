@@ -100,7 +100,7 @@ def _column(origin: str, name: str, kind: str, expression: str) -> Column:
 def _answer_column(vectors: str | None) -> Column:
     text = """CASE WHEN answer LIKE '"%' THEN json_extract_string(answer, '$') ELSE answer END"""
     if vectors == VECTOR:
-        return Column("answer", "answer", VECTOR, text, f"TRY_CAST(CAST(answer AS JSON) AS {VECTOR})")
+        return Column("answer", "answer", VECTOR, text, f"TRY_CAST(answer AS {VECTOR})")
     if vectors == VECTORS:
         one = f"[TRY_CAST(CAST(answer AS JSON) AS {VECTOR})]"
         many = f"TRY_CAST(CAST(answer AS JSON) AS {VECTORS})"

@@ -84,7 +84,8 @@ def write_rows(folder: Path, rows: int, *, changed_percent: int = 0) -> None:
     """`rows` rows as Parquet, so many percent of them not as they were."""
     edit = f"CASE WHEN hash(i) % 100 < {changed_percent} THEN ' Edited.' ELSE '' END"
     target = folder / "data" / "rows.parquet"
-    with duckdb.connect(config={"enable_progress_bar": "false"}) as con:
+    with duckdb.connect() as con:
+        con.execute("SET enable_progress_bar = false")
         con.execute(f"COPY (SELECT i AS id, {TEXT} || {edit} AS text FROM range({rows}) t(i)) TO '{target}'")
 
 

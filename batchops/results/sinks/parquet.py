@@ -11,6 +11,9 @@ from batchops.results.sinks import Target
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
 
+_VECTORS_TOGETHER = ", ROW_GROUP_SIZE 2048"
+"""A row group is held in memory while it is written, and a vector of 1,536 numbers takes 12 kB."""
+
 
 def write(answers: Answers, target: Target) -> int:
     """Write the file at `target.path`. Raises UsageProblem without one: Parquet cannot be written to a pipe."""
@@ -18,10 +21,14 @@ def write(answers: Answers, target: Target) -> int:
         raise UsageProblem(
             error("output_needed", "An output file is needed.", "Parquet is written to a file: -o FILE.parquet")
         )
-    columns = flat_columns(answers.job, vectors=vector_type(answers))
+    vectors = vector_type(answers)
+    columns = flat_columns(answers.job, vectors=vectors)
     query = answers.select(select_list(columns, typed=True))
+    if vectors:
+        answers.con.execute("SET threads = 1")
     try:
-        copy = f"COPY ({query}) TO {sql_text(str(target.path))} (FORMAT parquet, COMPRESSION zstd)"
+        options = f"FORMAT parquet, COMPRESSION zstd{_VECTORS_TOGETHER if vectors else ''}"
+        copy = f"COPY ({query}) TO {sql_text(str(target.path))} ({options})"
         written = answers.con.execute(copy).fetchone()
     except (duckdb.IOException, duckdb.InvalidInputException) as problem:
         if str(target.path) in str(problem):
