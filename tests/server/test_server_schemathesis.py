@@ -7,6 +7,7 @@ itself: examples, edges of every parameter, random requests, and calls that foll
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -38,9 +39,10 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def strict(text: dict[str, Any]) -> dict[str, Any]:
     """The server's OpenAPI text with OpenAI's schemas for the answers in real time."""
     # The text has no word for `encoding_format: base64`, which the SDK asks for unless told otherwise.
-    embedding = OFFICIAL["components"]["schemas"]["Embedding"]["properties"]
+    official = copy.deepcopy(OFFICIAL["components"]["schemas"])  # each run of the process changes its own
+    embedding = official["Embedding"]["properties"]
     embedding["embedding"] = {"oneOf": [embedding["embedding"], {"type": "string"}]}
-    prefixed = json.loads(json.dumps(OFFICIAL["components"]["schemas"]).replace("schemas/", "schemas/Official"))
+    prefixed = json.loads(json.dumps(official).replace("schemas/", "schemas/Official"))
     text["components"]["schemas"] |= {f"Official{name}": schema for name, schema in prefixed.items()}
     for path, name in ANSWERS.items():
         answer = text["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
