@@ -39,8 +39,7 @@ Place: TypeAlias = tuple[int, int]
 
 MANIFEST = """
     SELECT a.line, a.digest, a.round, a.attempt, q.attempts, q.free_attempts, q.amendment,
-           coalesce(CAST(to_json(a.custom_id) AS VARCHAR),
-                    concat('"', replace(a.digest::VARCHAR, '-', ''), '-', a.round, '-', a.attempt, '"')) AS id
+           coalesce(a.custom_id, concat(replace(a.digest::VARCHAR, '-', ''), '-', a.round, '-', a.attempt)) AS id
     FROM state.attempts a JOIN state.requests q ON q.digest = a.digest AND q.round = a.round
     WHERE a.submission_id = ?
 """
@@ -185,15 +184,13 @@ class Judging:
 
     def _sent(self, relation: str) -> dict[str, Sent]:
         rows = self.con.execute(
-            f"""SELECT json_extract_string(id, '$'), line, digest, round, attempt, attempts, free_attempts, amendment
+            f"""SELECT id, line, digest, round, attempt, attempts, free_attempts, amendment
                 FROM {relation} ORDER BY line"""
         ).fetchall()
         return {identifier: Sent(*rest) for identifier, *rest in rows}
 
     def _accepted_places(self) -> dict[str, Place]:
-        rows = self.con.execute(
-            "SELECT json_extract_string(m.id, '$'), a.place FROM accepted a JOIN manifest m USING (line)"
-        ).fetchall()
+        rows = self.con.execute("SELECT m.id, a.place FROM accepted a JOIN manifest m USING (line)").fetchall()
         return {identifier: (self._file_at(place), place) for identifier, place in rows}
 
     def _file_at(self, place: int) -> int:
@@ -237,8 +234,7 @@ class Judging:
 
     def _withdraw(self, identifier: str) -> Sent:
         """Give up an answer that the engine found: an earlier one, in an odd form, came to light."""
-        is_it = f"json_extract_string(id, '$') = {sql_text(identifier)}"
-        relation = f"(FROM manifest SEMI JOIN accepted USING (line) WHERE {is_it})"
+        relation = f"(FROM manifest SEMI JOIN accepted USING (line) WHERE id = {sql_text(identifier)})"
         sent = self._sent(relation)[identifier]
         self.con.execute("DELETE FROM accepted WHERE line = ?", [sent.line])
         return sent
