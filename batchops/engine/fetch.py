@@ -16,13 +16,12 @@ from pathlib import Path
 import orjson
 
 from batchops.diagnostics import Diagnostic, error
-from batchops.engine.download import ResultFiles, download, may_still_come
+from batchops.engine.download import Downloads, ResultFiles, may_still_come
 from batchops.engine.endings import describe_failure, is_full_queue
 from batchops.engine.judging import Judging, Totals
 from batchops.engine.ledger import Submission
 from batchops.engine.run import Run
 from batchops.engine.steps import reached
-from batchops.engine.work import new_work_folder
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch
@@ -37,16 +36,14 @@ is in memory until it is written (measured, 2026-11)."""
 _GROUP_ROWS, _GROUP_ROWS_OF_LONG, _LONG_BYTES = 20_480, 2_048, 8_000
 
 
-def fetch(run: Run, found: Submission, remote: RemoteBatch, job: Job | None) -> bool:
+def fetch(run: Run, found: Submission, remote: RemoteBatch, job: Job | None, downloads: Downloads) -> bool:
     """Fetch one ended batch of `job`, None where no spec declares it any more.
 
     False when its files are not there yet; then the next look tries again.
     """
-    provider = run.project.provider(found.provider)
-    folder = new_work_folder(run.project)
     judging = None
+    files, folder = downloads.take(found.provider, remote)
     try:
-        files = download(provider, remote, folder)
         judging = _judging(run, found, remote, job, folder)
         judging.judge_files(files.paths)
         looks = int(found.remote.get("batchops_looks", 0))

@@ -43,6 +43,9 @@ MANIFEST = """
     FROM state.attempts a JOIN state.requests q ON q.digest = a.digest AND q.round = a.round
     WHERE a.submission_id = ?
 """
+OF_ITS_REQUESTS = "AND q.submission_id = ?"
+"""Of those requests alone whose latest try this is. They stand together, so the rest of the ledger is not read."""
+
 JUDGED_TYPES = {
     "line": "UINTEGER", "digest": "UUID", "round": "USMALLINT", "outcome": "UTINYINT", "http": "USMALLINT",
     "code": "VARCHAR", "finish": "VARCHAR", "input_tokens": "UINTEGER", "cached_tokens": "UINTEGER",
@@ -148,7 +151,10 @@ class Judging:
         number = [self.found.submission_id]
         with reader.reading(self.con):
             expect = self.con.execute("SELECT expect FROM state.submissions WHERE submission_id = ?", number).fetchone()
-            self.con.execute(f"CREATE TABLE manifest AS {MANIFEST}", number)
+            self.con.execute(f"CREATE TABLE manifest AS {MANIFEST} {OF_ITS_REQUESTS}", number * 2)
+            sent = self.con.execute("SELECT count(*) FROM state.attempts WHERE submission_id = ?", number).fetchone()
+            if sent != (self._count("manifest"),):  # some were asked again, or answered by another batch
+                self.con.execute(f"CREATE OR REPLACE TABLE manifest AS {MANIFEST}", number)
         self.con.execute("DELETE FROM manifest m USING manifest n WHERE m.id = n.id AND m.line < n.line")
         return orjson.loads(expect[0]) if expect and expect[0] else {}
 
