@@ -31,7 +31,7 @@ def answer_sql(tool: str | None, schema: object) -> AnswerSql:
     if fit is None:
         return AnswerSql("NULL")
     written = canonical_escapes("CAST(json(said) AS VARCHAR)")
-    known = f"WHEN {_is_members(fit.members)} THEN CAST(part[1] AS VARCHAR)" if fit.members else ""
+    known = f"WHEN {_is_members(fit.members)} THEN {_object(fit.members, ':', ',')}" if fit.members else ""
     answer = (
         f"CASE {known} WHEN regexp_full_match(said, {sql_text(fit.canonical)}) THEN said"
         f" WHEN regexp_full_match(said, {sql_text(fit.spaced)}) THEN {written} END"
@@ -43,30 +43,37 @@ def answer_sql(tool: str | None, schema: object) -> AnswerSql:
 
 
 def _parts(members: Mapping[str, str]) -> str:
-    """SQL of the object as the engine writes it, and of its values in the order of the schema."""
-    paths = ["$", *(f'$."{name}"' for name in members)]
-    return f"TRY(json_extract(said, [{', '.join(map(sql_text, paths))}]))"
+    """SQL of the object's values, as the engine writes them, in the order of the schema."""
+    paths = [sql_text(f'$."{name}"') for name in members]
+    return f"TRY(json_extract(said, [{', '.join(paths)}]))"
 
 
 def _is_members(members: Mapping[str, str]) -> str:
-    """SQL: whether `said` is an object of these members and no others, each as its expression says.
+    """SQL: whether `said` is an object of these members alone, in the order of the schema, as models mostly write it.
 
-    The engine reads more leniently than the judge (a comma before the end, a key twice), so `said` must be what it
-    writes, with or without blanks between members; and what it writes must have no room for another member. A member
-    is looked at alone, because an expression takes five times as long for each byte as everything else here.
+    A value is looked at alone, because an expression takes five times as long for a byte as everything else here.
     """
-    written = "CAST(part[1] AS VARCHAR)"
-    spaced = f"""replace(replace({written}, ',"', ', "'), '":', '": ')"""
-    values = {f"CAST(part[{place}] AS VARCHAR)": said for place, said in enumerate(members.values(), start=2)}
-    around = sum(len(f'"{name}":,') for name in members) + 1
-    return " AND ".join(
-        [
-            f"CASE WHEN strlen(said) = strlen({written}) THEN said = {written} ELSE said = {spaced} END",
-            f"NOT contains({written}, '\\u')",  # control characters have two forms
-            f"strlen({written}) = {around} + {' + '.join(f'strlen({value})' for value in values)}",
-            *(_is_value(value, said) for value, said in values.items()),
-        ]
-    )
+    is_whole = f"(said = {_object(members, ': ', ', ')} OR said = {_object(members, ':', ',')})"
+    # Control characters have two forms.
+    return " AND ".join([is_whole, "NOT contains(said, '\\u')", *map(_is_value, _values(members), members.values())])
+
+
+def _values(members: Mapping[str, str]) -> list[str]:
+    return [f"CAST(part[{place}] AS VARCHAR)" for place in range(1, len(members) + 1)]
+
+
+def _object(members: Mapping[str, str], colon: str, comma: str) -> str:
+    """SQL of the text of an object. Into values that are lists or objects themselves blanks are put where most are.
+
+    In a string they may be wrong; then the text is not what was said.
+    """
+    text, before = [], "{"
+    for value, (name, said) in zip(_values(members), members.items(), strict=True):
+        has_inner = comma != "," and (r"\[" in said or r"\{" in said)
+        inner = f"""replace(replace({value}, ',"', '{comma}"'), '":', '"{colon}')""" if has_inner else value
+        text += [sql_text(f'{before}"{name}"{colon}'), inner]
+        before = comma
+    return f"concat({', '.join(text)}, '}}')"
 
 
 def _is_value(value: str, said: str) -> str:
