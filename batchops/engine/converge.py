@@ -12,8 +12,7 @@ from datetime import timedelta
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.approved import job_record
-from batchops.engine.download import Downloads
-from batchops.engine.fetch import fetch
+from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered, WantedJob
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
@@ -67,11 +66,11 @@ class Convergence:
         self.batches[BatchAction.SETTLE] += settled
         sightings = look(self.project, self.addresses)
         moved = settled > 0
-        with closing(Downloads(self.project, _ended(sightings))) as downloads:
+        with closing(Fetching(self.run, _ended(sightings))) as fetching:
             for sighting in sightings:
                 if self.run.is_stopping:
                     break
-                moved |= self._take_in(sighting, downloads)
+                moved |= self._take_in(sighting, fetching)
         self.run.tell(*problems_of(sightings))
         hold_unseen(self.run, sightings)
         self._unseen = {sighting.submission.submission_id for sighting in sightings if sighting.is_gone}
@@ -79,7 +78,7 @@ class Convergence:
             self.codes.add(ExitCode.ERROR)
         return moved
 
-    def _take_in(self, sighting: Sighting, downloads: Downloads) -> bool:
+    def _take_in(self, sighting: Sighting, fetching: Fetching) -> bool:
         """Record one sighting, and fetch when its batch has ended. True when the state moved."""
         found = sighting.submission
         remote = sighting.remote
@@ -92,7 +91,7 @@ class Convergence:
             if not remote.status.is_terminal:
                 self._note(found, remote)
                 return False
-            is_fetched = fetch(self.run, found, remote, self._declared.get(found.address), downloads)
+            is_fetched = fetching.fetch(found, remote, self._declared.get(found.address))
         except ProviderError as problem:
             self.run.tell(_unfetched(found, problem))
             self.codes.add(ExitCode.ERROR)

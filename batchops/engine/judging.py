@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import duckdb
 import orjson
 
 from batchops.engine.bulk import FOUND, cost_sql, read_file
@@ -26,7 +27,7 @@ from batchops.plan.prices import Price, cost_nano_usd
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.changes import RequestState
-from batchops.store.connection import open_memory, sql_text
+from batchops.store.connection import sql_text
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -110,7 +111,10 @@ class Totals:
 
 
 class Judging:
-    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it."""
+    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it.
+
+    Its relations are made in `con` and stay there; they read files in `folder`.
+    """
 
     def __init__(
         self,
@@ -120,11 +124,12 @@ class Judging:
         retry: Retry,
         price: Price | None,
         *,
+        con: duckdb.DuckDBPyConnection,
         folder: Path,
         now: datetime,
     ) -> None:
+        self.con = con
         self.found, self.remote, self.retry, self.price, self.now = found, remote, retry, price, now
-        self.con = open_memory(temp_directory=folder / "spill")
         self.con.execute("SET preserve_insertion_order = true")  # of two answers the first counts
         for table, types in (("judged", JUDGED_TYPES), ("found", FOUND)):
             self.con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
@@ -141,10 +146,9 @@ class Judging:
         self.next_due_at: datetime | None = None
 
     def close(self) -> None:
-        """Let go of the relations and of the files behind them."""
+        """Let go of the files that lines are written to."""
         self.judged.close()
         self.answers.close()
-        self.con.close()
 
     def _read_state(self, reader: StateReader) -> dict[str, Any]:
         """Make `manifest`, every line sent; returns what the answers are judged by."""
@@ -152,10 +156,14 @@ class Judging:
         with reader.reading(self.con):
             expect = self.con.execute("SELECT expect FROM state.submissions WHERE submission_id = ?", number).fetchone()
             self.con.execute(f"CREATE TABLE manifest AS {MANIFEST} {OF_ITS_REQUESTS}", number * 2)
-            sent = self.con.execute("SELECT count(*) FROM state.attempts WHERE submission_id = ?", number).fetchone()
-            if sent != (self._count("manifest"),):  # some were asked again, or answered by another batch
+            sent = self.con.execute(
+                "SELECT count(*), count(custom_id) FROM state.attempts WHERE submission_id = ?", number
+            ).fetchone()
+            assert sent is not None
+            if sent[0] != self._count("manifest"):  # some were asked again, or answered by another batch
                 self.con.execute(f"CREATE OR REPLACE TABLE manifest AS {MANIFEST}", number)
-        self.con.execute("DELETE FROM manifest m USING manifest n WHERE m.id = n.id AND m.line < n.line")
+        if sent[1]:  # names of others may be twice, ours are not
+            self.con.execute("DELETE FROM manifest m USING manifest n WHERE m.id = n.id AND m.line < n.line")
         return orjson.loads(expect[0]) if expect and expect[0] else {}
 
     def judge_files(self, paths: Sequence[Path]) -> None:

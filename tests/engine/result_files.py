@@ -8,7 +8,7 @@ import random
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from batchops.plan.prices import Price
 from batchops.providers.provider import BatchStatus, RemoteBatch
 from batchops.spec.job import Retry
 from batchops.store import migrations
+from batchops.store.connection import open_memory
 from batchops.store.store import StateReader
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
@@ -119,10 +120,11 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
         completed=None,
         failed=None,
     )
-    judging = Judging(
-        SentState(case.expect, lines), submission, remote, Retry(), PRICE, folder=folder, now=NOW
-    )  # fmt: skip
-    try:
+    state = SentState(case.expect, lines)
+    with (
+        closing(open_memory()) as con,
+        closing(Judging(state, submission, remote, Retry(), PRICE, con=con, folder=folder, now=NOW)) as judging,
+    ):
         judging.judge_files(paths)
         judging.judge_unseen()
         totals = judging.finish()
@@ -130,8 +132,6 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
         found = [judging.con.execute(f"SELECT {', '.join(types)} FROM {name} ORDER BY line").fetchall()
                  for name, types in relations]  # fmt: skip
         return found[0], found[1], totals
-    finally:
-        judging.close()
 
 
 class Writer:
