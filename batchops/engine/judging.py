@@ -133,7 +133,9 @@ class Judging:
         self.con.execute("SET preserve_insertion_order = true")  # of two answers the first counts
         for table, types in (("judged", JUDGED_TYPES), ("found", FOUND)):
             self.con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
-        self.con.execute("CREATE TABLE accepted (place BIGINT, line UINTEGER)")
+        self.con.execute(
+            "CREATE TABLE accepted (place BIGINT, line UINTEGER, digest UUID, round USMALLINT, attempt UTINYINT)"
+        )
         expect = self._read_state(reader)
         self.request_body = {**(expect.get("body") or {}), **(expect.get("params") or {})}
         self.expectation, self.schemas = expectation(found.endpoint, expect), schemas_of(expect)
@@ -188,7 +190,7 @@ class Judging:
         """Take the answers that the engine found, where the request has one alone; others are the judge's."""
         self.con.execute(
             """INSERT INTO accepted
-               SELECT f.place, m.line FROM manifest m JOIN (
+               SELECT f.place, m.line, m.digest, m.round, m.attempt FROM manifest m JOIN (
                    SELECT id, min(rowid) AS place FROM found WHERE answer IS NOT NULL GROUP BY id HAVING count(*) = 1
                ) f USING (id)"""
         )
@@ -328,18 +330,18 @@ class Judging:
         self.con.execute("SET preserve_insertion_order = false")  # from here on it does not matter, and costs time
         self.con.execute(
             f"""INSERT INTO judged
-                SELECT m.line, m.digest, m.round, {ORDINAL[Outcome.SUCCEEDED]}, f.http, NULL, f.finish, f.input_tokens,
+                SELECT a.line, a.digest, a.round, {ORDINAL[Outcome.SUCCEEDED]}, f.http, NULL, f.finish, f.input_tokens,
                        f.cached_tokens, f.output_tokens, f.reasoning_tokens, {cost_sql(self.price)}, true,
                        {RequestState.ANSWERED}, true, NULL, NULL
-                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
+                FROM found f JOIN accepted a ON a.place = f.rowid
                 UNION ALL FROM {self.judged.relation()}"""
         )
         self.con.execute(
             f"""CREATE VIEW answers AS
-                SELECT {self.found.submission_id}::UINTEGER AS submission_id, m.line, m.digest, m.round, m.attempt,
+                SELECT {self.found.submission_id}::UINTEGER AS submission_id, a.line, a.digest, a.round, a.attempt,
                        {ORDINAL[Outcome.SUCCEEDED]}::UTINYINT AS outcome, f.answer, NULL::VARCHAR AS message, f.model,
                        f.raw
-                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
+                FROM found f JOIN accepted a ON a.place = f.rowid
                 UNION ALL FROM {self.answers.relation()}"""
         )
         return self._totals()
