@@ -157,6 +157,10 @@ _PRETENDERS: tuple[tuple[str, str], ...] = (
     ('"content": "hello 7"', r'"content": "\", \"refusal\": \"No."'),
     ('"custom_id": "', r'"custom_id": "\u0030'),
     ('"custom_id": "', '"custom_id": "x", "custom_id": "'),
+    ('"finish_reason": "stop"', '"finish_reason": "STOP"'),
+    ('"finish_reason": "stop"', '"finish_reason": "stop", "finish_reason": "length"'),
+    ('"completion_tokens": 2', '"completion_tokens": 3'),
+    ('"error": null', '"error": {"code": "batch_expired"}'),
 )
 """Parts of a plain line, and what stands in their place in a line that is not quite one."""
 
