@@ -12,7 +12,7 @@ from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, 
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.approved import job_record
 from batchops.engine.fetch import fetch
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
@@ -20,6 +20,7 @@ from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
+from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
 from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
