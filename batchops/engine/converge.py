@@ -26,6 +26,7 @@ from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
+from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
 from batchops.store.changes import Observed, RequestState
 from batchops.store.job_changes import ForgetJobs, RecordPlan
@@ -161,6 +162,9 @@ class Convergence:
                 is_complete &= self._submit_job(gathered, wanted)
             except ProviderError as problem:
                 self.run.tell(_unsubmitted(wanted, problem))
+                is_complete = False
+            except RowsFailed as problem:  # in the words of a retry rule: the plan rendered all others
+                self.run.tell(*problem.diagnostics)
                 is_complete = False
             if self.fail_fast and self._has_errors():
                 break

@@ -137,6 +137,8 @@ class Gathered:
         self.con.execute(
             f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN digests_{n} k USING (key)"
         )
+        if count_rows(self.con, f"more_{n}") == 0:
+            return
         digest_rows(self.con, wanted.table.loaded, wanted.request, keys=f"more_{n}", into=f"more_digests_{n}")
         self.con.execute(f"INSERT INTO digests_{n} FROM more_digests_{n}")
 
