@@ -99,6 +99,21 @@ class SentState(StateReader):
         con.execute("DETACH state")
 
 
+def completed_batch(batch_id: str, endpoint: str, output_file_id: str | None = None) -> RemoteBatch:
+    return RemoteBatch(
+        id=batch_id,
+        status=BatchStatus.COMPLETED,
+        endpoint=endpoint,
+        input_file_id="file_1",
+        output_file_id=output_file_id,
+        error_file_id=None,
+        created_at=None,
+        total=None,
+        completed=None,
+        failed=None,
+    )
+
+
 def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any], list[Any], Totals]:
     """The relations `judged` and `answers` of a case, by line, and the totals."""
     paths = []
@@ -108,18 +123,7 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
     submission = Submission(
         1, UUID(int=0), "job", "local", case.endpoint, "m", "created", 1, lines, 0, None, None, "batch_1", {}, None
     )
-    remote = RemoteBatch(
-        id="batch_1",
-        status=BatchStatus.COMPLETED,
-        endpoint=case.endpoint,
-        input_file_id="file_1",
-        output_file_id=None,
-        error_file_id=None,
-        created_at=None,
-        total=None,
-        completed=None,
-        failed=None,
-    )
+    remote = completed_batch("batch_1", case.endpoint)
     state = SentState(case.expect, lines)
     with (
         closing(open_memory()) as con,

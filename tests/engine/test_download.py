@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from result_files import EMBEDDINGS, completed_batch
 
 from batchops.engine.download import Downloads
 from batchops.engine.project import Project
-from batchops.providers.provider import BatchStatus, RemoteBatch, Uncertain
+from batchops.providers.provider import RemoteBatch, Uncertain
 
 PATIENCE_SECONDS = 60
 
@@ -46,18 +47,7 @@ def provider() -> Iterator[HeldProvider]:
 
 
 def batch(name: str) -> RemoteBatch:
-    return RemoteBatch(
-        id=f"batch_{name}",
-        status=BatchStatus.COMPLETED,
-        endpoint="/v1/embeddings",
-        input_file_id="in",
-        output_file_id=name,
-        error_file_id=None,
-        created_at=None,
-        total=None,
-        completed=None,
-        failed=None,
-    )
+    return completed_batch(f"batch_{name}", EMBEDDINGS, output_file_id=name)
 
 
 def downloads(provider: HeldProvider, folder: Path, *names: str) -> Downloads:
