@@ -17,6 +17,7 @@ from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
 from batchops.engine.planning import assemble, shard_limits
+from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
@@ -291,12 +292,14 @@ class Convergence:
     def finish(self, gathered: Gathered | None) -> ApplyResult:
         """Say what was done and what is left; emits the last event."""
         jobs: tuple[JobPlan, ...] = ()
-        if gathered is not None:
+        if gathered is None:
+            self.rows.update(count_standing(self.project, self.addresses))
+        else:
             after = assemble(gathered, look(self.project, self.addresses, offline=True), samples=0)
             jobs = after.jobs
             for action in (Action.IN_FLIGHT, Action.UNCHANGED, Action.FAILED, Action.HELD):
                 self.rows[action] = after.rows(action)
-            self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
         if self._has_errors():
             self.codes.add(ExitCode.ERROR)
         if any(job.health in {"Degraded", "Held"} for job in jobs):
