@@ -278,6 +278,10 @@ class Convergence:
     def _longer(self, interval: float) -> float:
         return min(interval * 1.5, self.project.settings.poll.max.total_seconds())
 
+    def _is_put_off(self, job: JobPlan) -> bool:
+        """Whether rows are left of a job whose provider said, in this very apply, that it takes no more for now."""
+        return (job.provider, job.model) in self.run.full_until and _owed(job) > 0
+
     def _has_errors(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self.run.problems)
 
@@ -300,6 +304,7 @@ class Convergence:
             for action in (Action.IN_FLIGHT, Action.UNCHANGED, Action.FAILED, Action.HELD):
                 self.rows[action] = after.rows(action)
         self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        self.run.tell(*(_put_off(self.run, job) for job in jobs if self._is_put_off(job)))
         if self._has_errors():
             self.codes.add(ExitCode.ERROR)
         if any(job.health in {"Degraded", "Held"} for job in jobs):
@@ -319,6 +324,22 @@ class Convergence:
 
 def _deadline(timeout: timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + timeout.total_seconds()
+
+
+def _owed(job: JobPlan) -> int:
+    return sum(count for action, count in job.rows.items() if action.is_paid)
+
+
+def _put_off(run: Run, job: JobPlan) -> Diagnostic:
+    until = run.full_until[job.provider, job.model]
+    return warning(
+        "provider_full",
+        "The provider takes no more for now.",
+        f"{job.provider} has room for {job.model} from {until:%Y-%m-%d %H:%M:%S} UTC on at the earliest. {_owed(job):,}"
+        " of the rows wait for that; they burn no attempt. To go on then:",
+        address=job.address,
+        fixes=["batchops apply --wait"],
+    )
 
 
 def _unfetched(found: Submission, problem: ProviderError) -> Diagnostic:
