@@ -23,10 +23,10 @@ from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
-from batchops.engine.submit import submit_job
+from batchops.engine.submit import denied, submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
-from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
+from batchops.providers.provider import Denied, ProviderError, ProviderRefusal, RemoteBatch
 from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
 from batchops.store.changes import Observed, RequestState
@@ -362,6 +362,8 @@ def _unlistable(provider: str, problem: ProviderError) -> Diagnostic:
 
 
 def _unlisted(provider: str, problem: ProviderError) -> Diagnostic:
+    if isinstance(problem, Denied):
+        return denied(provider, problem)
     return error(
         "provider_unreachable",
         "The provider could not be asked.",

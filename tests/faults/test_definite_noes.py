@@ -24,6 +24,7 @@ CREATE = {"on": "POST /v1/batches", "effect": "error_before"}
     [
         ({**CREATE, "status": 401}, "provider_denied"),
         ({**CREATE, "status": 403}, "provider_denied"),
+        ({"on": "GET /v1/batches", "effect": "error_before", "status": 401}, "provider_denied"),
         ({**CREATE, "status": 400, "code": "invalid_value"}, "batch_refused"),
         ({**CREATE, "status": 429, "code": "insufficient_quota"}, "quota_exhausted"),
         ({"on": "POST /v1/files", "effect": "error_before", "status": 400}, "batch_refused"),
