@@ -52,6 +52,8 @@ def test_rows_that_the_provider_had_no_room_for_were_never_asked_and_are_told(ya
     """The code is provider_full."""
     yard.write({"jobs/chat.yaml": job(rows=ROWS)})
     yard.service.faults({"on": "POST /v1/batches", "effect": "throttle", "retry_after": 300})
+    assert "Nothing was done." in yard.run("apply", "--auto-approve", "--select", "chat").out
+    yard.write({"jobs/chat.yaml": job(rows=ROWS, template="In a word: {{ body }}")})
     ran = yard.run("apply", "--auto-approve", "--json")
     assert codes(ran) == ["provider_full"]
     tried = yard.service.calls("POST /v1/batches")
