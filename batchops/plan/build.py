@@ -102,7 +102,7 @@ def _health(rows: Mapping[Action, int], facts: JobFacts) -> str:
 
 
 def _next_due(con: duckdb.DuckDBPyConnection, changes: str) -> datetime | None:
-    row = con.execute(f"SELECT min(due_at) FROM {changes} WHERE action = 'retry'").fetchone()
+    row = con.execute(f"SELECT min(due_at) FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry')").fetchone()
     return row[0] if row else None
 
 
