@@ -44,16 +44,20 @@ class Downloads:
     def take(self, provider: str, remote: RemoteBatch) -> tuple[ResultFiles, Path]:
         """The files of a batch and the folder that they are in, which is the caller's now. Raises as `download`."""
         taken, self._ahead = self._ahead, None
-        if taken is not None and taken.remote.id != remote.id:
+        if taken is not None and not taken.is_of(provider, remote):
             taken.abandon()
             taken = None
         taken = taken or _Download(self.project, provider, remote)
-        files = taken.result()
-        self._begin_next(remote)
+        try:
+            files = taken.result()
+        except BaseException:
+            taken.abandon()
+            raise
+        self._begin_next(taken)
         return files, taken.folder
 
-    def _begin_next(self, remote: RemoteBatch) -> None:
-        places = [place for place, (_, known) in enumerate(self.upcoming) if known.id == remote.id]
+    def _begin_next(self, taken: _Download) -> None:
+        places = [place for place, known in enumerate(self.upcoming) if taken.is_of(*known)]
         if places and places[0] + 1 < len(self.upcoming):
             self._ahead = _Download(self.project, *self.upcoming[places[0] + 1])
 
@@ -67,9 +71,9 @@ class _Download:
     """The download of one batch, in a thread of its own, which a process that ends does not wait for."""
 
     def __init__(self, project: Project, provider: str, remote: RemoteBatch) -> None:
-        self.remote = remote
-        self.folder = new_work_folder(project)
+        self._name, self._remote = provider, remote
         self._provider = project.provider(provider)
+        self.folder = new_work_folder(project)
         self._files: ResultFiles | None = None
         self._problem: BaseException | None = None
         self._is_abandoned = False
@@ -78,21 +82,25 @@ class _Download:
 
     def _run(self) -> None:
         try:
-            self._files = download(self._provider, self.remote, self.folder)
+            self._files = download(self._provider, self._remote, self.folder)
         except BaseException as problem:
             self._problem = problem
         if self._is_abandoned:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def is_of(self, provider: str, remote: RemoteBatch) -> bool:
+        return (self._name, self._remote.id) == (provider, remote.id)
+
     def result(self) -> ResultFiles:
+        """Wait for the files. Raises as `download`."""
         self._thread.join()
         if self._files is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
             assert self._problem is not None
             raise self._problem
         return self._files
 
     def abandon(self) -> None:
+        """Leave nothing behind, whenever the download ends."""
         self._is_abandoned = True
         shutil.rmtree(self.folder, ignore_errors=True)
 
