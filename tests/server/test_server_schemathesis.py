@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +30,8 @@ ANSWERS = {
     "/moderations": "CreateModerationResponse",
 }
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
+SEED = "SCHEMATHESIS_SEED"
+"""The variable that makes a full run that found something once more."""
 
 
 @pytest.fixture
@@ -65,7 +69,8 @@ def run(desk: Desk, folder: Path, *flags: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout[-20_000:]}\n{done.stderr[-2_000:]}"
+    said = f"schemathesis {' '.join(words)}\n{done.stdout[-20_000:]}\n{done.stderr[-2_000:]}"
+    assert done.returncode == 0, said
     report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
@@ -79,6 +84,11 @@ def nothing_was_left_out(report: dict[str, Any]) -> None:
     assert report["test_cases"]["without_checks"] == 0
 
 
+def test_each_run_of_a_process_is_held_to_the_same_schemas() -> None:
+    served = (Path(__file__).parents[2] / "batchops/server/openapi.json").read_text()
+    assert strict(json.loads(served)) == strict(json.loads(served))
+
+
 def test_a_bounded_run_finds_nothing(
     desk: Desk, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -89,6 +99,9 @@ def test_a_bounded_run_finds_nothing(
 
 @pytest.mark.full
 def test_a_full_run_finds_nothing(desk: Desk, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    report = run(desk, tmp_path, "--generation-database", "none", "--max-examples", "200")
+    seed = os.environ.get(SEED) or str(secrets.randbelow(2**32))
+    print(f"To make this run again: {SEED}={seed}")  # pytest shows it when the test fails
+    report = run(desk, tmp_path, "--seed", seed, "--generation-database", "none", "--max-examples", "200")
     nothing_was_left_out(report)
-    record_property("reached", f"schemathesis: {report['test_cases']['generated']:,} calls, none off the schema")
+    calls = f"{report['test_cases']['generated']:,} calls of seed {seed}"
+    record_property("reached", f"schemathesis: {calls}, none off the schema")
