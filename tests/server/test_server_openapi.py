@@ -25,7 +25,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def is_described(path: str, body: dict[str, Any]) -> bool:
-    return _validator(path).is_valid(body)
+    return bool(_validator(path).is_valid(body))
 
 
 @functools.cache
