@@ -26,8 +26,13 @@ def _one_or_many(value: object) -> object:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
-# What JSON and TOML can both write without loss.
-_Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
+def _whole(value: object) -> object:
+    """JSON Schema's integer: `3.0` is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+_Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)]  # what JSON writes without loss
 _Seconds: TypeAlias = Annotated[float, Field(ge=0, le=10**10)]
 
 
@@ -58,7 +63,7 @@ class CallRule(_Rule):
         "throttle",
         "hide_from_list",
     ]
-    status: int = Field(default=500, ge=400, le=599)
+    status: _Whole = Field(default=500, ge=400, le=599)
     code: str | None = None
     message: str = "The server had an error while processing your request. (fault plan)"
     retry_after: _Seconds = 1
@@ -107,7 +112,7 @@ class LineRule(_Rule):
     ]
     custom_id: str = "*"
     contains: str | None = None
-    status: int = Field(default=500, ge=0, le=599)
+    status: _Whole = Field(default=500, ge=0, le=599)
     code: str | None = None
     type: str | None = None
     message: str = "The server had an error while processing your request. (fault plan)"

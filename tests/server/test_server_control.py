@@ -38,6 +38,12 @@ def test_rule_with_a_value_of_another_kind_is_refused(desk: Desk, rule: dict[str
     assert answered.json()["error"]["message"].startswith(f"Invalid fault plan: rule 1: {said}")
 
 
+def test_number_without_a_fraction_is_whole(desk: Desk) -> None:
+    rule = {"on": "GET /**", "effect": "error_before", "status": 503.0, "nth": 2.0, "times": 1.0}
+    desk.control("faults", {"rules": [rule]})
+    assert [desk.raw("GET", "/v1/files").status_code for _ in range(3)] == [200, 503, 200]
+
+
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/files/{id}/content", "/v1/models", "/v1/files/{id}"])
 def test_hiding_from_lists_leaves_a_reply_that_makes_nothing_as_it_is(desk: Desk, path: str) -> None:
     path = path.replace("{id}", desk.upload([chat("a")]))
