@@ -28,6 +28,11 @@ def like(name: str, folder: Path, **options: Any) -> Iterator[Desk]:
         yield desk
 
 
+def limit(monkeypatch: pytest.MonkeyPatch, name: str, **limits: Any) -> None:
+    """Servers that are like a service allow less than it does, so that a test comes to the end of it."""
+    monkeypatch.setattr("batchops.server.service.MODES", {**MODES, name: replace(MODES[name], **limits)})
+
+
 def finished(desk: Desk, lines: list[Any], **more: Any) -> dict[str, Any]:
     """The batch as the service wrote it, once it has ended."""
     batch = desk.submit(lines, **more)
@@ -85,8 +90,7 @@ def test_azure_keeps_files_for_two_weeks_at_least(tmp_path: Path) -> None:
 def test_azure_keeps_files_that_were_given_no_expiry_but_not_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {**MODES, "azure": replace(MODES["azure"], max_lasting_files=2)}  # 500 in truth
-    monkeypatch.setattr("batchops.server.service.MODES", few)
+    limit(monkeypatch, "azure", max_lasting_files=2)
     with like("azure", tmp_path) as desk:
         parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
         policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, "1209600")}
@@ -256,11 +260,8 @@ def test_limits_on_what_a_key_may_keep_are_those_of_the_service() -> None:
 
 
 def test_files_beyond_those_that_a_key_may_have_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = {**MODES, "dashscope": replace(MODES["dashscope"], max_files=2)}
-    monkeypatch.setattr(
-        "batchops.server.service.MODES", {**few, "moonshot": replace(MODES["moonshot"], max_batch_files=1)}
-    )
     other = ("a.txt", b"a")
+    limit(monkeypatch, "dashscope", max_files=2)
     with like("dashscope", tmp_path / "dashscope") as desk:
         kept = [desk.upload([chat("a")]), desk.sdk.files.create(file=other, purpose="user_data").id]
         for upload in (lambda: desk.upload([chat("b")]), lambda: desk.sdk.files.create(file=other, purpose="vision")):
@@ -271,6 +272,7 @@ def test_files_beyond_those_that_a_key_may_have_are_refused(tmp_path: Path, monk
             assert refused.value.code == "file_quota_exceeded"
         desk.sdk.files.delete(kept[0])
         desk.upload([chat("b")])
+    limit(monkeypatch, "moonshot", max_batch_files=1)
     with like("moonshot", tmp_path / "moonshot") as desk:
         kept = [desk.upload([chat("a")])]
         with pytest.raises(openai.BadRequestError, match=r"quota for batch files is reached\. The maximum is 1"):
@@ -283,8 +285,7 @@ def test_files_beyond_those_that_a_key_may_have_are_refused(tmp_path: Path, monk
 def test_batches_beyond_those_that_may_be_under_way_are_told_to_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {**MODES, "nebius": replace(MODES["nebius"], max_open_batches=2)}  # 500 in truth
-    monkeypatch.setattr("batchops.server.service.MODES", few)
+    limit(monkeypatch, "nebius", max_open_batches=2)
     with like("nebius", tmp_path) as desk:
         desk.control("faults", {"rules": [{"on": "batch", "effect": "stall", "times": 2}]})
         first, _ = (desk.submit([chat("a")]) for _ in range(2))
