@@ -23,7 +23,7 @@ from batchops.server.store import Batch
 
 
 def _one_or_many(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else (value,)
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
 def _whole(value: object) -> object:
