@@ -51,7 +51,7 @@ class _Rule(BaseModel):
 class CallRule(_Rule):
     """Something happens to an HTTP call. `on` is a method and a path; `*` is one part of it, `**` any."""
 
-    on: str = Field(pattern=r"^(\*|[A-Z]+) /\S*$")
+    on: str = Field(pattern=r"^(\*|[A-Z]+) /[!-~]*$")
     effect: Literal[
         "drop_before",
         "drop_after",

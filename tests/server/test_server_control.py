@@ -29,6 +29,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             {"on": "* /**", "effect": "garbage", "content_type": "a\r\nb: c"},
             "content_type: String should match pattern",
         ),
+        ({"on": "GET /\x85", "effect": "truncate"}, "on: String should match pattern"),
+        ({"on": "GET /ä", "effect": "truncate"}, "on: String should match pattern"),
         ({"on": "batch", "effect": "fail", "line": -1}, "line: Input should be greater than or equal to 1"),
     ],
 )
