@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -53,7 +53,6 @@ async def create_file(request: Request) -> Response:
             if service.mode.checks_uploads:
                 await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
             seconds = seconds or service.mode.batch_file_seconds
-        quotas.check_upload(service, owner, upload.bytes, purpose=purpose, is_lasting=seconds is None)
         now = service.clock.seconds()
         file = File(
             id=f"file-{secrets.token_hex(12)}",
@@ -64,15 +63,22 @@ async def create_file(request: Request) -> Response:
             created_at=now,
             expires_at=now + seconds if seconds else None,
         )
+        quotas.check_file(service, file)
         await run_in_threadpool(_store_file, service, path, file)
     finally:
         path.unlink(missing_ok=True)
     return Json(file_object(file))
 
 
-def _store_file(service: Service, path: Any, file: File) -> None:
+def _store_file(service: Service, path: Path, file: File) -> None:
     service.blobs.keep(path, file.id)
-    service.store.add_file(file)
+    try:
+        with service.adding:
+            quotas.check_file(service, file)
+            service.store.add_file(file)
+    except ApiError:
+        service.blobs.drop(file.id)
+        raise
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
@@ -177,9 +183,15 @@ async def create_batch(request: Request) -> Response:
     quotas.check_batch(service, owner)
     service.count_batch(owner)
     batch = replace(batch, fate=service.faults.for_batch(batch))
-    await run_in_threadpool(service.store.add_batch, batch)
+    await run_in_threadpool(_store_batch, service, batch)
     service.runner.submit(batch)
     return Json(batch_object(batch))
+
+
+def _store_batch(service: Service, batch: Batch) -> None:
+    with service.adding:
+        quotas.check_batch(service, batch.owner)
+        service.store.add_batch(batch)
 
 
 def _batch(request: Request) -> Batch:

@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 import pytest
-from batch_desk import TERMINAL, Desk, chat, jsonl, serving
+from batch_desk import TERMINAL, Desk, at_once, chat, jsonl, serving
 
 from batchops.profiles import PROFILES
 from batchops.server.modes import MODES
@@ -297,6 +297,16 @@ def test_batches_beyond_those_that_may_be_under_way_are_told_to_wait(
         desk.sdk.batches.cancel(first.id)
         desk.wait(first)
         assert desk.wait(desk.create(file_id)).status == "completed"
+
+
+def test_batches_of_the_same_moment_share_the_number_there_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, "nebius", max_open_batches=3)
+    with like("nebius", tmp_path) as desk:
+        desk.control("faults", {"rules": [{"on": "batch", "effect": "stall"}]})
+        file_id = desk.upload([chat("a")])
+        assert at_once(lambda _: desk.create(file_id)) == [200] * 3 + [429] * 5
 
 
 def test_litellm_has_long_ids_and_lists_no_result_files(tmp_path: Path) -> None:
