@@ -100,18 +100,8 @@ class SentState(StateReader):
 
 
 def completed_batch(batch_id: str, endpoint: str, output_file_id: str | None = None) -> RemoteBatch:
-    return RemoteBatch(
-        id=batch_id,
-        status=BatchStatus.COMPLETED,
-        endpoint=endpoint,
-        input_file_id="file_1",
-        output_file_id=output_file_id,
-        error_file_id=None,
-        created_at=None,
-        total=None,
-        completed=None,
-        failed=None,
-    )
+    said = (batch_id, BatchStatus.COMPLETED, endpoint, "file_1", output_file_id)
+    return RemoteBatch(*said, error_file_id=None, created_at=None, total=None, completed=None, failed=None)
 
 
 def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any], list[Any], Totals]:
