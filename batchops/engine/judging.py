@@ -31,7 +31,7 @@ from batchops.store.connection import sql_text
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
-CHUNK_LINES = 2_000
+CHUNK_LINES = 1_000
 _SMALLEST_BUFFER = 1 << 20
 _STATES = {"waiting": RequestState.WAITING, "given_up": RequestState.GIVEN_UP, "held": RequestState.HELD}
 
@@ -222,17 +222,19 @@ class Judging:
                 for place, (raw, line) in enumerate(read_lines(file.path)):
                     yield (number, place), raw, line
                 continue
-            reading = self.con.cursor()
-            result = reading.execute(
-                """SELECT f.rowid, f.raw FROM found f ANTI JOIN accepted a ON a.place = f.rowid
-                   WHERE f.rowid >= ? AND f.rowid < ? ORDER BY f.rowid""",
-                [file.first, file.end],
-            )
-            while rows := result.fetchmany(CHUNK_LINES):
-                for place, text in rows:
-                    if raw := stripped(text.encode()):
-                        yield (number, place), raw, line_object(raw)
-            reading.close()
+            for first in range(file.first, file.end, CHUNK_LINES):
+                yield from self._not_accepted(number, first, min(first + CHUNK_LINES, file.end))
+
+    def _not_accepted(self, number: int, first: int, end: int) -> Iterator[tuple[Place, bytes, dict[str, Any] | None]]:
+        """Those of a few neighbouring lines of a file. A sort of all would hold their texts in memory."""
+        rows = self.con.execute(
+            """SELECT rowid, raw FROM found WHERE rowid >= $first AND rowid < $end
+               AND rowid NOT IN (SELECT place FROM accepted WHERE place >= $first AND place < $end) ORDER BY rowid""",
+            {"first": first, "end": end},
+        ).fetchall()
+        for place, text in rows:
+            if raw := stripped(text.encode()):
+                yield (number, place), raw, line_object(raw)
 
     def _judge_rest(self, earlier: dict[str, Place], *, takes_answers: bool) -> None:
         for place, raw, line in self._rest():

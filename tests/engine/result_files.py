@@ -104,8 +104,9 @@ def completed_batch(batch_id: str, endpoint: str, output_file_id: str | None = N
     return RemoteBatch(*said, error_file_id=None, created_at=None, total=None, completed=None, failed=None)
 
 
-def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any], list[Any], Totals]:
-    """The relations `judged` and `answers` of a case, by line, and the totals."""
+@contextmanager
+def judging_of(case: Case, folder: Path, lines: int, memory_limit: str = "1GB") -> Iterator[tuple[Judging, Totals]]:
+    """The judging of a case, finished, and its totals."""
     paths = []
     for number, content in enumerate(case.files):
         paths.append(folder / f"{number}.jsonl")
@@ -116,12 +117,17 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
     remote = completed_batch("batch_1", case.endpoint)
     state = SentState(case.expect, lines)
     with (
-        closing(open_memory()) as con,
+        closing(open_memory(memory_limit=memory_limit, temp_directory=folder / "spill")) as con,
         closing(Judging(state, submission, remote, Retry(), PRICE, con=con, folder=folder, now=NOW)) as judging,
     ):
         judging.judge_files(paths)
         judging.judge_unseen()
-        totals = judging.finish()
+        yield judging, judging.finish()
+
+
+def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any], list[Any], Totals]:
+    """The relations `judged` and `answers` of a case, by line, and the totals."""
+    with judging_of(case, folder, lines) as (judging, totals):
         relations = (("judged", JUDGED_TYPES), ("answers", ANSWER_TYPES))
         found = [judging.con.execute(f"SELECT {', '.join(types)} FROM {name} ORDER BY line").fetchall()
                  for name, types in relations]  # fmt: skip
