@@ -9,8 +9,8 @@ from typing import Final
 from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.gather import WantedJob
 from batchops.engine.judging import ORDINAL
+from batchops.engine.manifest import Cut
 from batchops.engine.run import Run
-from batchops.engine.shards import Shard
 from batchops.plan.estimate import ShardLimits
 from batchops.providers.provider import Provider
 from batchops.spec.job import Outcome
@@ -22,17 +22,20 @@ _PERMANENT: Final = (Outcome.BAD_REQUEST, Outcome.NOT_FOUND)
 _OPEN: Final = "('intended', 'creating', 'created', 'revoking')"
 
 
-def is_admitted(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, limits: ShardLimits) -> bool:
-    """Whether the provider has room for this shard. Alone in the queue of its model a shard is always let through."""
+def is_admitted(run: Run, wanted: WantedJob, provider: Provider, cut: Cut, limits: ShardLimits) -> bool:
+    """Whether the provider has room for this shard. Alone in the queue of its model a shard is always let through.
+
+    Asked before it is written: nothing is rendered that cannot be sent.
+    """
     name = wanted.job.provider
-    if run.full_until.get((name, shard.model), run.now) > run.now:
+    if run.full_until.get((name, cut.model), run.now) > run.now:
         return False
     if _sent_in_last_hour(run, name) >= provider.profile.max_batches_per_hour:
         return False
     if limits.max_tokens is None:
         return True
-    queued = _queued_tokens(run, name, shard.model)
-    return queued == 0 or queued + shard.est_tokens <= limits.max_tokens
+    queued = _queued_tokens(run, name, cut.model)
+    return queued == 0 or queued + cut.tokens <= limits.max_tokens
 
 
 def _queued_tokens(run: Run, provider: str, model: str) -> int:

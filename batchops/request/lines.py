@@ -15,7 +15,7 @@ import duckdb
 from batchops.request.blocks import blocks
 from batchops.request.general import NotAsPlanned
 from batchops.request.render import fetched_columns, utc_cursor
-from batchops.request.source import CARRIED, DIGEST, HASH, HEAD, KEY, LINE, SourceTable
+from batchops.request.source import CARRIED, DIGEST, HASH, HEAD, KEY, LINE, ROW, SourceTable
 from batchops.request.sql import FastPath, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.values import literal, quoted
@@ -29,14 +29,21 @@ class Piece:
     """Rows that are written together, held in memory by the engine.
 
     `lines` is a relation (row BIGINT, line BIGINT, head VARCHAR, body_digest UUID, body_hash UBIGINT): the position in
-    the source, the order, what stands before the body, and what the body must be (`render.digest_rows`). `first_row`
-    and `last_row` bound the positions, `size` is the bytes that all lines have together.
+    the source, the order, what stands before the body, and what the body must be (`render.digest_rows`). It has
+    `count` lines, in their order, no two of one row. `first_row` and `last_row` bound the positions, `size` is the
+    bytes that all lines have together.
     """
 
     lines: str
+    count: int
     first_row: int
     last_row: int
     size: int
+
+    @property
+    def is_stretch(self) -> bool:
+        """Whether it is made of every row between the first and the last."""
+        return self.last_row - self.first_row + 1 == self.count
 
 
 @contextmanager
@@ -130,14 +137,19 @@ class LineWriter:
     def _rows(self, piece: Piece) -> str:
         """The rows of the source that a piece is made of, in order, with what is carried along.
 
-        They are put in order before they are rendered, when they are shorter; from there on the engine keeps an order.
+        A stretch of the source is laid beside its lines; the engine does that in one thread, as the two are stored.
+        Others are joined, and put in order before they are rendered, when they are shorter; from there on the engine
+        keeps an order. Whatever it does, the hash of each body says whether it stands behind its own head.
         """
         used = "".join(f", s.{quoted(name)}" for name in self._columns)
-        return (
-            f"(SELECT s.{KEY}{used}, l.line AS {LINE}, l.head AS {HEAD}, l.body_digest AS {DIGEST},"
-            f" l.body_hash AS {HASH} FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
-            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row} ORDER BY {LINE})"
-        )
+        chosen = f"s.{KEY}{used}, l.line AS {LINE}, l.head AS {HEAD}, l.body_digest AS {DIGEST}, l.body_hash AS {HASH}"
+        between = f"{self._table.name} AS s WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row}"
+        if piece.is_stretch:
+            return (
+                f"(SELECT {chosen} FROM (SELECT s.{KEY}{used} FROM {between}) AS s POSITIONAL JOIN {piece.lines} AS l)"
+            )
+        rows = f"(SELECT s.{KEY}{used}, s.rowid AS {ROW} FROM {between})"
+        return f"(SELECT {chosen} FROM {rows} AS s JOIN {piece.lines} AS l ON s.{ROW} = l.row ORDER BY {LINE})"
 
 
 _HEX = f"replace(CAST({DIGEST} AS VARCHAR), '-', '')"
