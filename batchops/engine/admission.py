@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Final
 
 from batchops.diagnostics import Diagnostic, error, warning
-from batchops.engine.gather import WantedJob
 from batchops.engine.judging import ORDINAL
 from batchops.engine.manifest import Cut
 from batchops.engine.run import Run
+from batchops.engine.sources import WantedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.providers.provider import Provider
 from batchops.spec.job import Outcome

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchops.engine.gather import WantedJob
 from batchops.engine.project import Project
+from batchops.engine.sources import WantedJob
 from batchops.plan.diff import RecordedJob
 from batchops.spec.job import Job
 from batchops.store.job_changes import JobRecord

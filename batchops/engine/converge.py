@@ -12,7 +12,7 @@ from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, 
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.approved import job_record
 from batchops.engine.fetch import fetch
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
@@ -21,11 +21,13 @@ from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
+from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
 from batchops.engine.submit import submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
+from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
 from batchops.store.changes import Observed, RequestState
 from batchops.store.job_changes import ForgetJobs, RecordPlan
@@ -167,6 +169,9 @@ class Convergence:
                 is_complete &= self._submit_job(gathered, wanted)
             except ProviderError as problem:
                 self.run.tell(_unsubmitted(wanted, problem))
+                is_complete = False
+            except RowsFailed as problem:  # in the words of a retry rule: the plan rendered all others
+                self.run.tell(*problem.diagnostics)
                 is_complete = False
             if self.fail_fast and self._has_errors():
                 return False

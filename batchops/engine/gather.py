@@ -1,8 +1,8 @@
 """Gather: run the sources, fingerprint and render what is needed, and classify every row against the state.
 
-A source is never held as a whole. Pass one streams the query into keys and fingerprints; only rows that state does not
-know as answered under theirs are read again. A plan streams them into digests; an apply keeps them, so that it works
-on one and the same snapshot of what it may send, from approval to the last retry.
+A large source is never held as a whole. Pass one streams the query into keys and fingerprints; only rows that state
+does not know as answered under theirs are read again. A plan streams them into digests; an apply keeps them, so that it
+works on one and the same snapshot of what it may send, from approval to the last retry.
 """
 
 from __future__ import annotations
@@ -17,40 +17,18 @@ import orjson
 from batchops.diagnostics import BatchopsError, Diagnostic, error, warning
 from batchops.engine.project import Project
 from batchops.engine.recorded import read_recorded, removed_jobs
+from batchops.engine.sources import WantedJob, are_same, count_rows, load_missing, read_source, take_snapshot
 from batchops.engine.work import Work
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open
 from batchops.plan.keys import key_text
-from batchops.request.fence import unsteady_parts
-from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint
-from batchops.request.source import KEY, OutOfMemory, SourceTable, bind_source, check_keys, load_source, query_problems
+from batchops.request.render import digest_rows
+from batchops.request.source import KEY, OutOfMemory, bind_source, query_problems
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.spec.job import Job
 from batchops.store.job_changes import JobRecord
 
 NO_LIMIT = -1
 """As `limit`: look at every row, whatever the environment says."""
-
-
-@dataclass(frozen=True)
-class WantedJob:
-    """One job with its rows in the work database, under relations named by `number`.
-
-    `table` is the query; or the table `source_N`, once that holds every row that this command may render.
-    """
-
-    number: int
-    job: Job
-    request: CompiledRequest
-    table: SourceTable
-    diff: DiffJob
-
-    @property
-    def address(self) -> str:
-        return self.job.address
-
-    @property
-    def changes(self) -> str:
-        return self.diff.changes
 
 
 @dataclass
@@ -60,7 +38,6 @@ class Gathered:
     project: Project
     work: Work
     jobs: tuple[WantedJob, ...]
-    limit: int | None
     keeps_rows: bool
     """Rows that may be sent are loaded: an apply renders them again."""
     replaced: Mapping[str, Collection[str] | None] = field(default_factory=dict)
@@ -130,21 +107,21 @@ class Gathered:
             else (f"unmatched_{n} o ANTI JOIN digests_{n} k ON k.key = o.key")
         )
         self.con.execute(f"CREATE OR REPLACE TABLE missing_{n} AS SELECT o.key FROM {needed}")
-        return _count(self.con, f"missing_{n}") > 0
+        return count_rows(self.con, f"missing_{n}") > 0
 
     def _read_missing(self, con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
         """Load or digest the rows of `missing_N`. False where they are not what pass one saw."""
         n = wanted.number
         with query_problems(wanted.job):
             if self.keeps_rows:
-                return _load_missing(con, wanted)
+                return load_missing(con, wanted)
             digest_rows(con, wanted.table, wanted.request, keys=f"missing_{n}", into=f"digests_{n}")
-        return _are_same(con, f"missing_{n}", f"digests_{n}", "true")
+        return are_same(con, f"missing_{n}", f"digests_{n}", "true")
 
     def _take_snapshots(self, numbers: Collection[int]) -> None:
         """Load these sources as a whole: no two runs of their queries give the same."""
         moved = [self.jobs[number] for number in numbers]
-        tables = self.work.read(lambda con: [_take_snapshot(con, wanted, self.limit) for wanted in moved])
+        tables = self.work.read(lambda con: [take_snapshot(con, wanted) for wanted in moved])
         for wanted, table in zip(moved, tables, strict=True):
             self._replace(replace(wanted, table=table))
             self.diagnostics.append(_moved(wanted))
@@ -160,6 +137,8 @@ class Gathered:
         self.con.execute(
             f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN digests_{n} k USING (key)"
         )
+        if count_rows(self.con, f"more_{n}") == 0:
+            return
         digest_rows(self.con, wanted.table.loaded, wanted.request, keys=f"more_{n}", into=f"more_digests_{n}")
         self.con.execute(f"INSERT INTO digests_{n} FROM more_digests_{n}")
 
@@ -232,7 +211,7 @@ def gather(
         _diff_job(project, number, job, request, recorded, is_limited=limit is not None)
         for number, (job, request) in enumerate(zip(jobs, requests, strict=True))
     ]
-    gathered = Gathered(project, Work(project), (), limit, keeps_rows, is_limited=limit is not None)
+    gathered = Gathered(project, Work(project), (), keeps_rows, is_limited=limit is not None)
     try:
         if is_whole_project:
             gathered.removed = removed_jobs(project, recorded)
@@ -262,78 +241,13 @@ def _read_each(
     for job, request, diff in zip(jobs, requests, diffs, strict=True):
         try:
             bound = WantedJob(diff.number, job, request, bind_source(con, diff.number, job, limit=limit), diff)
-            wanted.append(replace(bound, table=_read_source(con, bound, limit, keeps_rows=keeps_rows)))
+            wanted.append(replace(bound, table=read_source(con, bound, keeps_rows=keeps_rows)))
         except BatchopsError as problem:
             problems.extend(problem.diagnostics)
             kind = OutOfMemory if isinstance(problem, OutOfMemory) else kind
     if problems:
         raise kind(*problems)
     return tuple(wanted)
-
-
-def _read_source(
-    con: duckdb.DuckDBPyConnection, wanted: WantedJob, limit: int | None, *, keeps_rows: bool
-) -> SourceTable:
-    """Pass one: `desired_N(key, fingerprint)` of every row, and no row more than once in memory.
-
-    All rows of a new job must be rendered anyhow: a plan digests them at once, without fingerprints; an apply loads
-    them. A query that gives other rows each time is run once.
-    """
-    is_new = wanted.diff.recorded is None
-    if any(unsteady_parts(wanted.job.query)) or (keeps_rows and is_new):
-        return _take_snapshot(con, wanted, limit)
-    n, table = wanted.number, wanted.table
-    with query_problems(wanted.job):
-        if is_new:
-            digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
-            keys = f"SELECT key, NULL::UHUGEINT AS fingerprint FROM digests_{n}"
-            con.execute(f"CREATE OR REPLACE TABLE desired_{n} AS {keys}")
-        else:
-            _fingerprint(con, wanted, table, f"desired_{n}")
-            con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
-        if keeps_rows:
-            con.execute(f"CREATE OR REPLACE TABLE source_{n} AS FROM {table.name} LIMIT 0")
-        check_keys(con, wanted.job, table, f"desired_{n}")
-    return table
-
-
-def _take_snapshot(con: duckdb.DuckDBPyConnection, wanted: WantedJob, limit: int | None) -> SourceTable:
-    """Run the query once and keep all its rows."""
-    n = wanted.number
-    table = load_source(con, n, wanted.job, limit=limit)
-    _fingerprint(con, wanted, table, f"desired_{n}")
-    con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
-    return table
-
-
-def _load_missing(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
-    """Load the rows of `missing_N`. False, and nothing loaded, where they are not what pass one saw."""
-    n, table = wanted.number, wanted.table
-    loading = replace(table, stream=f"loading_{n}")
-    con.execute(f"CREATE OR REPLACE TABLE {loading.name} AS SELECT s.* FROM {table.chosen(f'missing_{n}')}")
-    _fingerprint(con, wanted, loading, f"seen_{n}")
-    con.execute(f"CREATE OR REPLACE TABLE expected_{n} AS FROM desired_{n} SEMI JOIN missing_{n} USING (key)")
-    if not _are_same(con, f"expected_{n}", f"seen_{n}", "l.fingerprint = r.fingerprint"):
-        return False
-    con.execute(f"INSERT INTO source_{n} FROM {loading.name}")
-    con.execute(f"DROP TABLE {loading.name}")
-    return True
-
-
-def _fingerprint(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable, into: str) -> None:
-    fingerprint(con, table, wanted.request, into=into, is_simulated=wanted.diff.is_simulated)
-
-
-def _are_same(con: duckdb.DuckDBPyConnection, left: str, right: str, condition: str) -> bool:
-    """Whether two relations hold the same keys, each once, and the condition over `l` and `r` for each."""
-    matched = _count(con, f"{left} l JOIN {right} r ON l.key = r.key AND {condition}")
-    return matched == _count(con, left) == _count(con, right)
-
-
-def _count(con: duckdb.DuckDBPyConnection, relation: str) -> int:
-    row = con.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def _moved(wanted: WantedJob) -> Diagnostic:

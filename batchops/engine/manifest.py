@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
+from batchops.engine.sources import WantedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
 from batchops.request.lines import Piece

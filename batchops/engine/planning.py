@@ -9,10 +9,11 @@ from typing import Any
 
 from batchops.diagnostics import Diagnostic
 from batchops.engine.approved import is_protected, recorded_spec
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.look import Sighting, problems_of
 from batchops.engine.project import Project
 from batchops.engine.samples import sample_rows
+from batchops.engine.sources import WantedJob
 from batchops.plan.build import JobFacts, build_job
 from batchops.plan.diff import RecordedJob
 from batchops.plan.estimate import ShardLimits

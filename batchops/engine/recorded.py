@@ -17,7 +17,9 @@ def read_recorded(project: Project) -> list[RecordedJob]:
     """The jobs of this environment as recorded, removed ones too."""
     rows = project.reader.rows(
         "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
-        " removed_at IS NOT NULL AS is_removed FROM state.jobs WHERE environment = ?",
+        " removed_at IS NOT NULL AS is_removed, coalesce(rows, 0) AS rows FROM state.jobs"
+        " LEFT JOIN (SELECT job_id, count(*) AS rows FROM state.rows GROUP BY job_id) USING (job_id)"
+        " WHERE environment = ?",
         [project.environment],
     )
     return [
@@ -31,6 +33,7 @@ def read_recorded(project: Project) -> list[RecordedJob]:
             is_protected=row["protected"],
             held=row["held"],
             is_removed=row["is_removed"],
+            rows=row["rows"],
         )
         for row in rows
     ]

@@ -9,7 +9,8 @@ import duckdb
 import orjson
 
 from batchops.diagnostics import BatchopsError
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
+from batchops.engine.sources import WantedJob
 from batchops.plan.keys import SENSITIVE, typed_key
 from batchops.plan.model import Sample
 from batchops.request.render import render_rows

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from batchops.diagnostics import Diagnostic, Stale, UsageProblem, error
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.project import Project
 from batchops.engine.recorded import read_recorded, removed_jobs
+from batchops.engine.sources import WantedJob
 from batchops.plan.document import plan_document, plan_from_document, read_plan_document, write_plan_document
 from batchops.plan.model import Action, Plan
 

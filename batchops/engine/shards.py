@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.manifest import TAIL, Cut, Manifest
+from batchops.engine.sources import WantedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
 from batchops.request.lines import LineWriter, line_writer

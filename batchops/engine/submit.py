@@ -14,12 +14,13 @@ from itertools import count
 
 from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.admission import canary_limits, is_admitted
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.ledger import Submission
 from batchops.engine.manifest import Cut
 from batchops.engine.run import Run
 from batchops.engine.settle import settle_one
 from batchops.engine.shards import Shard, ShardWriter, shard_writer
+from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
 from batchops.plan.estimate import ShardLimits
 from batchops.plan.events import BatchCreated

@@ -40,6 +40,8 @@ class RecordedJob:
     held: str | None = None
     is_removed: bool = False
     """No spec declared it at the last apply. It is remembered for the day it comes back: its protection holds."""
+    rows: int = 0
+    """How many rows are recorded."""
 
 
 @dataclass(frozen=True)

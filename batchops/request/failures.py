@@ -21,6 +21,10 @@ class _Group:
     keys: list[str] = field(default_factory=list)
 
 
+class RowsFailed(BatchopsError):
+    """Rows of one job could not be rendered; each diagnostic names its address."""
+
+
 class Failures:
     """Failed rows of one job, grouped. A failure that costs too much to repeat ends the pass at once."""
 
@@ -39,9 +43,9 @@ class Failures:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """BatchopsError with everything gathered, if anything was."""
+        """RowsFailed with everything gathered, if anything was."""
         if self._groups:
-            raise BatchopsError(*self._diagnostics())
+            raise RowsFailed(*self._diagnostics())
 
     def _diagnostics(self) -> Iterator[Diagnostic]:
         for (_, line, code, reason), group in sorted(self._groups.items(), key=lambda item: item[0]):

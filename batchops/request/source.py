@@ -107,12 +107,28 @@ def bind_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit:
 
 def load_source(con: duckdb.DuckDBPyConnection, job_no: int, job: Job, *, limit: int | None = None) -> SourceTable:
     """Run the job's query into `source_{job_no}` and check its key; BatchopsError with located diagnostics."""
-    bound = bind_source(con, job_no, job, limit=limit)
+    return load_rows(con, job, bind_source(con, job_no, job, limit=limit))
+
+
+def load_rows(con: duckdb.DuckDBPyConnection, job: Job, bound: SourceTable) -> SourceTable:
+    """Run a bound query into `source_{job_no}` and check its key; BatchopsError with located diagnostics."""
     table = bound.loaded
     with query_problems(job):
-        con.execute(f"CREATE OR REPLACE TABLE {table.name} AS FROM {bound.stream}")
+        con.execute(f"CREATE OR REPLACE TABLE {table.name} AS FROM {bound.name}")
     check_keys(con, job, table, f"(SELECT {KEY} AS key FROM {table.name})")
     return table
+
+
+def load_few(con: duckdb.DuckDBPyConnection, job: Job, bound: SourceTable, *, most: int) -> SourceTable | None:
+    """`load_rows`; None, and nothing loaded, where the query gives more than `most` rows. It is stopped there."""
+    few = replace(bound, stream=f"(FROM {bound.name} LIMIT {most + 1})")
+    with query_problems(job):
+        con.execute(f"CREATE OR REPLACE TABLE {few.loaded.name} AS FROM {few.name}")
+    if _one(con, f"SELECT count(*) FROM {few.loaded.name}") > (most,):
+        con.execute(f"DROP TABLE {few.loaded.name}")
+        return None
+    check_keys(con, job, few.loaded, f"(SELECT {KEY} AS key FROM {few.loaded.name})")
+    return few.loaded
 
 
 def key_sql(columns: tuple[str, ...]) -> str:

@@ -1,4 +1,7 @@
-"""Sources are streamed for a plan, kept for an apply, and read as a whole when they give other rows each time."""
+"""Sources are streamed for a plan, kept for an apply, and read as a whole when small or different each time.
+
+Three rows count as many here, but where a test is about small sources.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 from batchops.diagnostics import BatchopsError, Stale
 from batchops.engine import gather as gathering
-from batchops.engine import work
+from batchops.engine import sources, work
 from batchops.engine.approved import job_record
 from batchops.engine.gather import Gathered, gather
 from batchops.engine.planning import assemble
@@ -67,6 +70,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "FEW_ROWS", 0)
     return Bench(tmp_path)
 
 
@@ -127,6 +131,44 @@ def test_an_apply_keeps_the_rows_that_it_may_send_and_no_others(
     bench.answer()
     bench.rows({1: "one", 2: "other", 4: "four"})
     assert rows_at_hand(gathered_of(keeps_rows=True)) == ["four", "other"]
+
+
+def test_few_rows_are_read_once_and_held(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch, keeps_rows: bool
+) -> None:
+    monkeypatch.setattr(sources, "FEW_ROWS", 3)
+    for moment in ("new", "answered"):
+        gathered = gathered_of(keeps_rows=keeps_rows)
+        assert rows_at_hand(gathered) == ["one", "three", "two"], moment
+        bench.rows({1: "late"})  # nobody reads it any more
+        assert sorted(map(str, shown(plan_of(gathered)))) == (["one", "three", "two"] if moment == "new" else [])
+        assert not gathered.diagnostics
+        bench.rows({1: "one", 2: "two", 3: "three"})
+        bench.answer()
+
+
+def test_more_rows_than_few_are_let_go_of(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "FEW_ROWS", 2)
+    gathered = gathered_of(keeps_rows=False)
+    assert rows_at_hand(gathered) == []
+    assert plan_of(gathered).rows(Action.SUBMIT) == 3
+    bench.rows({1: "one", 2: "two"})
+    bench.answer()
+    bench.rows({1: "one", 2: "two", 3: "three"})
+    grown = gathered_of(keeps_rows=False)
+    assert plan_of(grown).jobs[0].rows == {Action.SUBMIT: 1, Action.UNCHANGED: 2}
+    assert rows_at_hand(grown) == []
+
+
+def test_of_a_source_known_as_large_no_row_is_read_for_nothing(
+    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.answer()
+    monkeypatch.setattr(sources, "FEW_ROWS", 2)
+    monkeypatch.setattr(sources, "load_few", lambda *_, **__: pytest.fail("it was tried"))
+    assert plan_of(gathered_of(keeps_rows=False)).jobs[0].rows == {Action.UNCHANGED: 3}
 
 
 def test_nothing_is_read_again_when_nothing_changed(

@@ -16,8 +16,9 @@ import pytest
 from request_parts import make_job, render_all
 
 from batchops.engine import manifest as manifest_module
-from batchops.engine.gather import Gathered, WantedJob
+from batchops.engine.gather import Gathered
 from batchops.engine.shards import Shard, custom_id, shard_writer
+from batchops.engine.sources import WantedJob
 from batchops.plan.diff import DiffJob
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
@@ -61,7 +62,7 @@ class Bench:
         diff = DiffJob(0, {}, False, None, False, False, None)
         wanted = WantedJob(0, self.job, self.request, self.table, diff)
         work = SimpleNamespace(con=self.con, folder=self.folder)
-        gathered = Gathered(cast(Any, None), cast(Any, work), (wanted,), None, keeps_rows=True)
+        gathered = Gathered(cast(Any, None), cast(Any, work), (wanted,), keeps_rows=True)
         with shard_writer(gathered, wanted, NOW, Profile()) as writer:
             for cut in writer.cuts(limits):
                 shard = writer.write(cut)

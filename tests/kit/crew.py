@@ -33,6 +33,17 @@ from typing import Any, NoReturn
 from weakref import WeakSet
 
 REPOSITORY = Path(__file__).parents[2]
+_LOADED_LATE = (
+    "anyio._backends._asyncio",
+    "h11",
+    "httpcore2",
+    "openai.resources.batches",
+    "openai.resources.files",
+    "pytz",
+    "truststore",
+    "uvicorn.protocols.http.h11_impl",
+)
+"""What libraries import only when a client or a server of theirs is made."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +286,8 @@ def _preload() -> None:
     for module in pkgutil.walk_packages(batchops.__path__, "batchops."):
         if not module.name.startswith("batchops.__main__"):
             importlib.import_module(module.name)
+    for name in _LOADED_LATE:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()  # no collection in a child walks through it, or copies its pages
 

@@ -40,6 +40,23 @@ def test_the_trouble_of_one_job_does_not_end_the_wait_for_another(shop: Workshop
     assert sum(service.executions().values()) == 6
 
 
+def test_a_retry_whose_words_cannot_be_rendered_stops_its_own_job_alone(shop: Workshop, service: Service) -> None:
+    rule = {"when": "refused", "do": "retry", "template": "{{ 6 // (id - 1) }}"}
+    for name in "ab":
+        retry = {"backoff": {"initial": "10ms"}, "rules": [rule] if name == "a" else []}
+        shop.write({f"jobs/{name}.yaml": json.dumps({**json.loads(job(name)), "retry": retry})})
+    service.faults(
+        {"on": "line", "effect": "refusal", "contains": "a 1"},
+        {"on": "line", "effect": "error", "status": 500, "contains": "b 2", "custom_id": "*-1"},
+    )
+    events = shop.apply(code=1).lines
+    (problem,) = [event["diagnostic"] for event in events if event["type"] == "diagnostic"]
+    assert (problem["address"], problem["severity"]) == ("a", "error")
+    assert "a@1" in problem["detail"]
+    assert [row["status"] for row in shop.results("b")] == ["succeeded"] * 3
+    assert sum(service.executions().values()) == 3 + 4
+
+
 def test_a_wait_looks_once_more_when_its_time_is_up(shop: Workshop, service: Service) -> None:
     slow = SETTINGS.replace('initial = "20ms"', 'initial = "60s"')
     shop.write({"batchops.toml": slow})
