@@ -30,6 +30,8 @@ class RequestState(IntEnum):
     HELD = 5
 
 
+_SENDABLE = f"({RequestState.PENDING}, {RequestState.WAITING})"
+
 FREE_ATTEMPTS = 10
 """Tries that cost nothing (expired, cancelled, never executed, too much queued) before a row is held."""
 
@@ -122,16 +124,35 @@ class Intend:
                 SELECT ?, line, digest, round, attempt, body_digest, NULL FROM {self.manifest}""",
             [self.submission_id],
         )
-        taken = con.execute(
-            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
-                    line = a.line, due_at = NULL
-                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
-                  AND q.state IN ({RequestState.PENDING}, {RequestState.WAITING})""",
-            [self.submission_id],
-        ).fetchone()
-        if taken is None or taken[0] != self.requests:
+        if self._take(con) != self.requests:
             raise PhaseConflict("a request of this shard is already in flight or answered")
         return {"submission_id": self.submission_id, "token": str(self.token), "requests": self.requests}
+
+    def _take(self, con: duckdb.DuckDBPyConnection) -> int:
+        """Put the requests in flight that may be sent; returns how many were.
+
+        First tries lie together in the order of their lines (see `RecordPlan`): they are looked for from the first
+        line's request on, and in the whole ledger only what is not found there.
+        """
+        first = con.execute(
+            f"SELECT rowid FROM state.requests WHERE state IN {_SENDABLE} AND digest ="
+            " (SELECT digest FROM state.attempts WHERE submission_id = ? AND line = 0) LIMIT 1",
+            [self.submission_id],
+        ).fetchone()
+        taken = 0
+        if first is not None:
+            taken = self._take_among(con, f"q.rowid BETWEEN {first[0]} AND {first[0] + self.requests - 1}")
+        return taken if taken == self.requests else taken + self._take_among(con, "true")
+
+    def _take_among(self, con: duckdb.DuckDBPyConnection, condition: str) -> int:
+        row = con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = ?, line = a.line,
+                    due_at = NULL
+                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
+                  AND q.state IN {_SENDABLE} AND {condition}""",
+            [self.submission_id, self.submission_id],
+        ).fetchone()
+        return int(row[0]) if row else 0
 
 
 @dataclass(frozen=True)
