@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
@@ -104,5 +105,5 @@ class ShardWriter:
         )
 
     def _blocks(self, cut: Cut) -> Iterator[bytes | memoryview]:
-        for group, piece in self._manifest.pieces(cut):
-            yield from self._writers[group.number].write(piece)
+        for number, pieces in groupby(self._manifest.pieces(cut), key=lambda piece: piece[0].number):
+            yield from self._writers[number].write(piece for _, piece in pieces)

@@ -6,9 +6,13 @@ Jinja2 the digest itself. A row that SQL leaves to Jinja2, and one whose hash di
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TypeAlias
 
 import duckdb
 
@@ -22,6 +26,10 @@ from batchops.request.values import literal, quoted
 from batchops.request.workers import MOST_WORKERS, Rendering, rendering
 
 _FETCHED_ROWS = 2_000
+_AHEAD = 2
+"""Pieces under way at once."""
+
+_Begun: TypeAlias = "tuple[Generator[bytes | memoryview, None, None], Future[bytes | memoryview | None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,28 @@ class LineWriter:
             tail,
         )
 
-    def write(self, piece: Piece) -> Iterator[bytes | memoryview]:
-        """The lines of a piece, joined in blocks; a block is good until the next. Raises NotAsPlanned."""
+    def write(self, pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
+        """The lines of the pieces, joined in blocks; a block is good until the next. Raises NotAsPlanned.
+
+        The engine makes a piece in one thread: the next ones are made while a block is used.
+        """
+        if self._path is None:  # what renders row by row spreads its work by itself
+            yield from chain.from_iterable(map(self._row_by_row, pieces))
+            return
+        with ThreadPoolExecutor(max_workers=_AHEAD) as pool, ExitStack() as stack:
+            coming, begun = iter(pieces), deque[_Begun]()
+            while True:
+                for piece in islice(coming, _AHEAD - len(begun)):
+                    made = stack.enter_context(closing(self._piece(piece)))
+                    begun.append((made, pool.submit(next, made, None)))
+                if not begun:
+                    return
+                made, first = begun.popleft()
+                if (block := first.result()) is not None:
+                    yield block
+                    yield from made
+
+    def _piece(self, piece: Piece) -> Generator[bytes | memoryview, None, None]:
         if self._path is None or not (yield from self._by_sql(self._path, piece)):
             yield from self._row_by_row(piece)
 
