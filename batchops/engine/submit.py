@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from batchops.diagnostics import Diagnostic, error, warning
-from batchops.engine.admission import canary_limits, is_admitted
+from batchops.engine.admission import Room, canary_limits
 from batchops.engine.gather import Gathered
 from batchops.engine.ledger import Submission
 from batchops.engine.manifest import Cut
@@ -72,14 +72,16 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
         ThreadPoolExecutor(max_workers=parallel) as pool,
         shard_writer(gathered, wanted, done.due_by, provider.profile) as writer,
     ):
+        room = Room(run, wanted, provider, limits)
         for cut in writer.cuts(first):
             is_canary_out = first is not limits and bool(futures)
-            may_send = not is_canary_out and is_admitted(run, wanted, provider, cut, limits)
+            may_send = not is_canary_out and room.has(cut)
             shard = _written(run, writer, cut, slots, done) if may_send and not _is_over(run, done) else None
             if shard is None:
                 done.is_cut_short = True
                 break
             intent = _intend(run, gathered, wanted, shard, next(numbers))
+            room.take(cut)
             task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
             task.add_done_callback(lambda _: slots.release())
             futures.append(task)
