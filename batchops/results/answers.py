@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
+from batchops.results.ordering import has_long_answers, in_order
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import Outcome
 from batchops.store.connection import sql_text
@@ -28,6 +31,7 @@ STATES = ("pending", "in_flight", "answered", "waiting", "given_up", "held")
 
 GIVEN_UP = STATES.index("given_up")
 _BATCH_OF_ROWS = 2048
+_LONG_TOGETHER = 64
 
 # Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
 # latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
@@ -93,15 +97,32 @@ class Answers:
     folder: Path
     selection: Selection = Selection()
 
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """See `answer_paths`."""
+        return answer_paths(self.con, self.job, self.folder)
+
+    @cached_property
+    def are_long(self) -> bool:
+        """Whether the answers are too long to be held in memory a few ten thousand at a time, as embeddings are."""
+        with _damage_told():
+            return has_long_answers(self.con, self.paths)
+
     def source(self) -> str:
         """SQL of every row of the job; see `relation`."""
-        return relation(self.job, answer_paths(self.con, self.job, self.folder))
+        return relation(self.job, self.paths)
 
     def select(self, columns: str) -> str:
         """SQL for `columns` of the selected rows, in the order of their keys."""
-        limit = "" if self.selection.limit is None else f" LIMIT {self.selection.limit}"
-        where, by = self.selection.where(), ", ".join(order(self.job))
-        return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {by}{limit}"
+        by, limit = order(self.job), self.selection.limit
+        rows = f"FROM ({self.source()}) WHERE {self.selection.where()}"
+        if self.are_long and (limit is None or limit > _BATCH_OF_ROWS):
+            scratch = Path(self.con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+            found = answer_relation(self.paths)
+            with _damage_told():
+                ordered = in_order(self.con, rows, found, order=by, limit=limit, folder=scratch)
+            return f"SELECT {columns} FROM {ordered}"
+        return f"SELECT {columns} {rows} ORDER BY {', '.join(by)}{'' if limit is None else f' LIMIT {limit}'}"
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The selected rows, one by one; see `batches`."""
@@ -109,13 +130,11 @@ class Answers:
 
     def batches(self, columns: str) -> Iterator[Sequence[tuple[Any, ...]]]:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
-        sql = self.select(columns)
-        try:
+        sql, together = self.select(columns), _LONG_TOGETHER if self.are_long else _BATCH_OF_ROWS
+        with _damage_told():
             result = self.con.execute(sql)
-            while batch := result.fetchmany(_BATCH_OF_ROWS):
+            while batch := result.fetchmany(together):
                 yield batch
-        except (duckdb.IOException, duckdb.InvalidInputException) as problem:
-            raise damaged(problem) from problem
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:
@@ -124,7 +143,10 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
-    """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest."""
+    """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest.
+
+    `has_answer`, `submission_id` and `line` tell where the answer is from.
+    """
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
@@ -143,7 +165,8 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
            o.finish AS finish_reason,
            o.input_tokens, o.output_tokens, o.cached_tokens, o.reasoning_tokens,
            o.cost_nano_usd / 1e9 AS cost_usd,
-           b.batch_id, replace(j.digest::VARCHAR, '-', '') AS digest
+           b.batch_id, replace(j.digest::VARCHAR, '-', '') AS digest,
+           j.state = 2 AS has_answer, o.submission_id, o.line
     FROM judged j
     LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
     LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
@@ -192,6 +215,14 @@ def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path)
             detail = f"{path} is named by the state and is not there. Restore it, or run: batchops state repair"
             raise BatchopsError(error("answer_file_missing", "An answer file is missing.", detail, address=job.address))
     return paths
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException) as problem:
+        raise damaged(problem) from problem
 
 
 def damaged(problem: duckdb.Error) -> BatchopsError:

@@ -189,7 +189,8 @@ class State:
         con = duckdb.connect(":memory:")
         con.execute(f"CREATE TABLE a ({_ANSWER_COLUMNS})")
         _insert(con, "a", rows)
-        con.execute(f"COPY a TO {sql_text(str(self.path.parent / path))} (FORMAT parquet, COMPRESSION zstd)")
+        target = sql_text(str(self.path.parent / path))
+        con.execute(f"COPY a TO {target} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)")
         con.close()
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import duckdb
 import pytest
 from result_states import SCHEMA, State, every_state, the_job
 
+from batchops.results import answers, ordering
 from batchops.results.answers import Answers, Selection, prepare
 from batchops.results.sinks import SINKS, Target, sink
+from batchops.store.connection import open_memory
 from batchops.store.snapshot import snapshot
 from batchops.terminal import cells
 
@@ -49,8 +52,8 @@ def write(path: Path, address: str, form: str, *, width: int | None = None, **se
     file = path.parent / f"out.{form}"
     with snapshot(path) as con:
         prepare(con)
-        answers = Answers(con, the_job(con, address), path.parent, Selection(**selection))
-        sink(form)(answers, Target(out, path=file, width=width))
+        found = Answers(con, the_job(con, address), path.parent, Selection(**selection))
+        sink(form)(found, Target(out, path=file, width=width))
     return out.getvalue()
 
 
@@ -94,6 +97,49 @@ def test_a_table_of_nasty_texts_has_one_line_a_row_and_no_control_character(tmp_
     assert len(lines) == len(texts) + 2 + (width is not None)
     assert not [c for c in printed if c != "\n" and (ord(c) < 32 or c in "\x7f\x85\u2028\u2029\u202e\ufeff")]
     assert width is None or max(map(cells, lines)) <= width
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "table"])
+@pytest.mark.parametrize("case", ["nasty", "review-sentiment"])
+@pytest.mark.parametrize("selection", [{"everything": True}, {"limit": 7}], ids=["all", "limit"])
+def test_long_answers_are_put_in_order_through_a_file_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, case: str, selection: dict[str, Any]
+) -> None:
+    path = tmp_path / "s.duckdb"
+    if case == "nasty":
+        nasty_state(path)
+    else:
+        every_state(path).write()
+    written = []
+    for held_bytes in (10**9, 0):
+        monkeypatch.setattr(ordering, "LONG_BYTES", 0)
+        monkeypatch.setattr(ordering, "MANY_BYTES", held_bytes)
+        monkeypatch.setattr(answers, "_BATCH_OF_ROWS", 2048 if held_bytes else 2)
+        printed = write(path, case, form, **selection)
+        written.append(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed)
+    assert written[0] == written[1]
+    assert len(written[0]) > 5
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_more_answers_than_memory_holds_come_out_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """10,000 answers of 20 kB with 270 MB to hold them: a sort of the engine cannot."""
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("vectors", key_types=("BIGINT",))
+    batch = state.submission(job)
+    for number in range(10_000):
+        state.answered(job, str(number * 7919 % 10_000), batch, number, f"{number:08}" * 2500)
+    path = state.write()
+    monkeypatch.setattr("batchops.store.snapshot.open_memory", partial(open_memory, memory_limit="270MB", threads=1))
+    printed = write(path, "vectors", form)
+    if form == "parquet":
+        found = [(row["id"], row["answer"][:8]) for row in read_parquet(tmp_path / "out.parquet")]
+    else:
+        found = [(row["key"]["id"], row["answer"][:8]) for row in map(json.loads, printed.splitlines())]
+    assert [key for key, _ in found] == list(range(10_000))
+    assert all(key == int(start) * 7919 % 10_000 for key, start in found)
 
 
 def test_an_empty_text_is_not_a_null_in_csv(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from batchops.results.sinks import Target
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
 
-_VECTORS_TOGETHER = ", ROW_GROUP_SIZE 2048"
-"""A row group is held in memory while it is written, and a vector of 1,536 numbers takes 12 kB."""
+_FEW_TOGETHER = ", ROW_GROUP_SIZE 2048"
+"""A row group is held in memory while it is written; a vector of 1,536 numbers takes 12 kB."""
 
 
 def write(answers: Answers, target: Target) -> int:
@@ -24,10 +24,10 @@ def write(answers: Answers, target: Target) -> int:
     vectors = vector_type(answers)
     columns = flat_columns(answers.job, vectors=vectors)
     query = answers.select(select_list(columns, typed=True))
-    if vectors:
+    if vectors or answers.are_long:
         answers.con.execute("SET threads = 1")
     try:
-        options = f"FORMAT parquet, COMPRESSION zstd{_VECTORS_TOGETHER if vectors else ''}"
+        options = f"FORMAT parquet, COMPRESSION zstd{_FEW_TOGETHER if vectors or answers.are_long else ''}"
         copy = f"COPY ({query}) TO {sql_text(str(target.path))} ({options})"
         written = answers.con.execute(copy).fetchone()
     except (duckdb.IOException, duckdb.InvalidInputException) as problem:
