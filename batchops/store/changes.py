@@ -68,12 +68,8 @@ def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> N
 
 
 @dataclass(frozen=True)
-class Intend:
-    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on.
-
-    `manifest` names a relation of the caller's connection, one row for each request: line, digest, round, attempt,
-    body_digest.
-    """
+class NewSubmission:
+    """A submission that enters the state: its number and token, whose it is, and where it is answered."""
 
     submission_id: int
     token: UUID
@@ -83,6 +79,20 @@ class Intend:
     endpoint: str
     model: str
     fence: int
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+
+@dataclass(frozen=True)
+class Intend(NewSubmission):
+    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on.
+
+    `manifest` names a relation of the caller's connection, one row for each request: line, digest, round, attempt,
+    body_digest.
+    """
+
     sha256: bytes
     shard_bytes: int
     est_tokens: int
@@ -90,10 +100,6 @@ class Intend:
     manifest: str
     expect: Mapping[str, Any]
     kind: ClassVar[str] = "intended"
-
-    @property
-    def subject(self) -> str:
-        return self.address
 
     def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
         job = con.execute(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import duckdb
 
-from batchops.store.changes import PhaseConflict, RequestState, to_json
+from batchops.store.changes import NewSubmission, PhaseConflict, RequestState, to_json
 
 
 @dataclass(frozen=True)
@@ -233,27 +233,15 @@ class AdoptedLine:
 
 
 @dataclass(frozen=True)
-class Adopt:
+class Adopt(NewSubmission):
     """Take over a batch of another state or another tool: its requests are in flight until it is fetched."""
 
-    submission_id: int
-    token: UUID
-    address: str
-    environment: str
-    provider: str
-    endpoint: str
-    model: str
-    fence: int
     file_id: str
     batch_id: str
     remote: Mapping[str, Any]
     expect: Mapping[str, Any]
     lines: Sequence[AdoptedLine]
     kind: ClassVar[str] = "adopted"
-
-    @property
-    def subject(self) -> str:
-        return self.address
 
     def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
         known = con.execute("SELECT count(*) FROM state.submissions WHERE batch_id = ?", [self.batch_id]).fetchone()
