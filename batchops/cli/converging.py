@@ -117,7 +117,9 @@ def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyR
     finally:
         printer.close()
     if not invocation.json:
-        invocation.out(render_outcome(result.summary, has_failed=result.exit_code == ExitCode.ERROR))
+        is_put_off = any(found.code == "provider_full" for found in result.diagnostics)
+        has_failed = is_put_off or result.exit_code == ExitCode.ERROR
+        invocation.out(render_outcome(result.summary, has_failed=has_failed))
     return prevailing([result.exit_code, ExitCode.INTERRUPTED if stop.is_requested else ExitCode.DONE])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,11 @@ from batchops.spec.format import format_text
 @click.option("--check", is_flag=True, help="Change nothing; exit 3 when a file is not formatted.")
 @click.option("--diff", is_flag=True, help="Print what changes.")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@shared_options()
+@shared_options(json=True)
 def command(invocation: Invocation, paths: tuple[Path, ...], *, check: bool, diff: bool) -> int:
     """Format every file that can be read, then report those that cannot."""
     codes: list[int] = []
+    changed: list[dict[str, str]] = []
     problems: list[Diagnostic] = []
     for path, shown in _files(invocation, paths):
         try:
@@ -34,11 +36,15 @@ def command(invocation: Invocation, paths: tuple[Path, ...], *, check: bool, dif
         if before == after.encode():
             continue
         codes.append(ExitCode.NOT_FORMATTED if check else ExitCode.DONE)
-        invocation.out(_diff(before, after, shown) if diff else shown)
+        changed.append({"file": shown} | ({"diff": _diff(before, after, shown)} if diff else {}))
+        if not invocation.json:
+            invocation.out(changed[-1].get("diff", shown))
         if not check:
             _replace(path, after)
     if problems:
         raise BatchopsError(*problems)
+    if invocation.json:
+        invocation.out(json.dumps({"format_version": "1.0", "changed": changed, "diagnostics": []}, ensure_ascii=False))
     return prevailing(codes)
 
 

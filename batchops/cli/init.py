@@ -20,7 +20,7 @@ _RENAMED = {"gitignore": _IGNORE, "gitignore-of-state": f"state/{_IGNORE}"}
 
 @click.command("init", help="Scaffold a project that plans and applies at once with the local provider.")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-@shared_options()
+@shared_options(json=True)
 def command(invocation: Invocation, folder: Path) -> None:
     """Write the files of a first project; refuse when one of them exists already."""
     root = invocation.directory / folder
@@ -41,7 +41,8 @@ def command(invocation: Invocation, folder: Path) -> None:
         raise BatchopsError(error("output_unwritable", "The output cannot be written.", detail)) from problem
     for name in files:
         invocation.note(f"  {name}")
-    invocation.out(_next_steps(folder))
+    made = {"format_version": "1.0", "folder": str(root), "files": list(files), "diagnostics": []}
+    invocation.out(json.dumps(made, ensure_ascii=False) if invocation.json else _next_steps(folder))
 
 
 def scaffold() -> dict[str, str]:

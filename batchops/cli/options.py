@@ -125,6 +125,8 @@ def shared_options(*, json: bool = False, select: bool = False) -> Callable[[F],
         def wrapper(ctx: click.Context, /, *args: Any, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in _SHARED_NAMES if name in kwargs}
             ctx.obj = _merge(ctx, given)
+            if ctx.obj.json and not json:  # it stood before the verb
+                raise click.NoSuchOption("--json", ctx=ctx)
             return function(ctx.obj, *args, **kwargs)
 
         command: Any = wrapper

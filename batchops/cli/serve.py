@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -160,17 +161,24 @@ def _secret(reference: str) -> str:
 
 
 def _size(written: str) -> int:
-    try:
-        return parse_size(written)
-    except ValueError as problem:
-        detail = f'"{written}" is not accepted for --max-storage; write a size, such as 20GB.'
-        raise UsageProblem(error("usage", "Usage error.", detail)) from problem
+    """Bytes of --max-storage."""
+    return _above_zero(
+        parse_size, written, f'"{written}" is not accepted for --max-storage; write a size, such as 20GB.'
+    )
 
 
 def _limit(written: str) -> tuple[str, int]:
     model, _, count = written.rpartition("=")
+    detail = f'"{written}" is not accepted for --enqueued-tokens; write MODEL=COUNT, such as gpt-5-mini=2M.'
+    return model or "*", _above_zero(parse_count, count, detail)
+
+
+def _above_zero(parse: Callable[[str], int], written: str, detail: str) -> int:
+    """A limit. One of nothing lets nothing through, which nobody means: often it is a variable that was not set."""
     try:
-        return model or "*", parse_count(count)
+        limit = parse(written)
     except ValueError as problem:
-        detail = f'"{written}" is not accepted for --enqueued-tokens; write MODEL=COUNT, such as gpt-5-mini=2M.'
         raise UsageProblem(error("usage", "Usage error.", detail)) from problem
+    if limit < 1:
+        raise UsageProblem(error("usage", "Usage error.", f"{detail} It must be above 0."))
+    return limit

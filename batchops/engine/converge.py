@@ -18,15 +18,16 @@ from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
 from batchops.engine.manifest import due_by
 from batchops.engine.planning import assemble, shard_limits
+from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
-from batchops.engine.submit import submit_job
+from batchops.engine.submit import denied, submit_job
 from batchops.plan.events import ApplyComplete, BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction, JobPlan, Plan
-from batchops.providers.provider import ProviderError, ProviderRefusal, RemoteBatch
+from batchops.providers.provider import Denied, ProviderError, ProviderRefusal, RemoteBatch
 from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
 from batchops.store.changes import Observed, RequestState
@@ -296,6 +297,10 @@ class Convergence:
     def _longer(self, interval: float) -> float:
         return min(interval * 1.5, self.project.settings.poll.max.total_seconds())
 
+    def _is_put_off(self, job: JobPlan) -> bool:
+        """Whether rows are left of a job whose provider said, in this very apply, that it takes no more for now."""
+        return (job.provider, job.model) in self.run.full_until and _owed(job) > 0
+
     def _has_errors(self) -> bool:
         return any(problem.severity is Severity.ERROR for problem in self.run.problems)
 
@@ -310,12 +315,15 @@ class Convergence:
     def finish(self, gathered: Gathered | None) -> ApplyResult:
         """Say what was done and what is left; emits the last event."""
         jobs: tuple[JobPlan, ...] = ()
-        if gathered is not None:
+        if gathered is None:
+            self.rows.update(count_standing(self.project, self.addresses))
+        else:
             after = assemble(gathered, look(self.project, self.addresses, offline=True), samples=0)
             jobs = after.jobs
             for action in (Action.IN_FLIGHT, Action.UNCHANGED, Action.FAILED, Action.HELD):
                 self.rows[action] = after.rows(action)
-            self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        self.run.tell(*(_put_off(self.run, job) for job in jobs if self._is_put_off(job)))
         if self._has_errors():
             self.codes.add(ExitCode.ERROR)
         if any(job.health in {"Degraded", "Held"} for job in jobs):
@@ -344,6 +352,22 @@ def _deadline(timeout: timedelta | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + timeout.total_seconds()
 
 
+def _owed(job: JobPlan) -> int:
+    return sum(count for action, count in job.rows.items() if action.is_paid)
+
+
+def _put_off(run: Run, job: JobPlan) -> Diagnostic:
+    until = run.full_until[job.provider, job.model]
+    return warning(
+        "provider_full",
+        "The provider takes no more for now.",
+        f"{job.provider} has room for {job.model} from {until:%Y-%m-%d %H:%M:%S} UTC on at the earliest. {_owed(job):,}"
+        " of the rows wait for that; they burn no attempt. To go on then:",
+        address=job.address,
+        fixes=["batchops apply --wait"],
+    )
+
+
 def _unfetched(found: Submission, problem: ProviderError) -> Diagnostic:
     return error(
         "batch_not_fetched",
@@ -364,6 +388,8 @@ def _unlistable(provider: str, problem: ProviderError) -> Diagnostic:
 
 
 def _unlisted(provider: str, problem: ProviderError) -> Diagnostic:
+    if isinstance(problem, Denied):
+        return denied(provider, problem)
     return error(
         "provider_unreachable",
         "The provider could not be asked.",

@@ -98,7 +98,10 @@ class _Spool:
 
 @dataclass(frozen=True)
 class Totals:
-    """What became of a batch. `cost_nano_usd` is None where a price or a count of tokens is not known."""
+    """What became of a batch. `cost_nano_usd` is None where a price or a count of tokens is not known.
+
+    Lines that failed without tokens add nothing: only finished ones are billed (Batch guide, 2026-08).
+    """
 
     outcomes: Mapping[Outcome, int]
     states: Mapping[RequestState, int]
@@ -338,7 +341,8 @@ class Judging:
         outcomes = dict(self.con.execute("SELECT outcome, count(*) FROM judged GROUP BY ALL").fetchall())
         states = dict(self.con.execute("SELECT state, count(*) FROM judged GROUP BY ALL").fetchall())
         row = self.con.execute(
-            """SELECT CASE WHEN bool_and(cost_nano_usd IS NOT NULL) THEN sum(cost_nano_usd) END,
+            """SELECT CASE WHEN count(*) FILTER (cost_nano_usd IS NULL AND (input_tokens IS NOT NULL OR http = 200)) = 0
+                           THEN coalesce(sum(cost_nano_usd), 0) END,
                       count(*) FILTER (has_line) FROM judged"""
         ).fetchone()
         assert row is not None

@@ -43,9 +43,15 @@ def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int)
     project = gathered.project
     identity = project.reader.identity()
     batches = _batches_by_job(sightings)
-    shown = sample_rows(gathered, samples)
+    shown, asked = sample_rows(gathered, samples), _asked_before(gathered)
     jobs: list[JobPlan | None] = [
-        _job_plan(gathered, wanted, batches.pop(wanted.address, {}), shown.get(wanted.address, ()))
+        _job_plan(
+            gathered,
+            wanted,
+            batches.pop(wanted.address, {}),
+            samples=shown.get(wanted.address, ()),
+            besides=asked.get(wanted.address),
+        )
         for wanted in gathered.jobs
     ]
     removed = {job.address: job for job in gathered.removed}
@@ -67,6 +73,28 @@ def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int)
     )
 
 
+def _asked_before(gathered: Gathered) -> dict[str, str]:
+    """By address, a relation (digest, round) of requests that a job before this one in the plan asks and pays."""
+    kinds: dict[tuple[str, str], list[WantedJob]] = {}
+    for wanted in gathered.jobs:  # of another endpoint or model, no two requests are the same
+        kinds.setdefault((wanted.job.spec.endpoint, wanted.job.spec.model), []).append(wanted)
+    found: dict[str, str] = {}
+    for jobs in kinds.values():
+        if len(jobs) == 1:
+            continue
+        shared = f"shared_{jobs[0].number}"
+        paid = "action IN ('submit', 'resubmit', 'retry')"
+        asked = " UNION ALL ".join(
+            f"SELECT digest, round, {job.number} AS job FROM {job.changes} WHERE {paid}" for job in jobs
+        )
+        gathered.con.execute(
+            f"CREATE OR REPLACE TABLE {shared} AS SELECT digest, round, min(job) AS first FROM ({asked})"
+            " GROUP BY ALL HAVING min(job) < max(job)"
+        )
+        found |= {job.address: f"(SELECT digest, round FROM {shared} WHERE first < {job.number})" for job in jobs[1:]}
+    return found
+
+
 def _batches_by_job(sightings: Sequence[Sighting]) -> dict[str, Counter[BatchAction]]:
     found: dict[str, Counter[BatchAction]] = {}
     for sighting in sightings:
@@ -75,7 +103,12 @@ def _batches_by_job(sightings: Sequence[Sighting]) -> dict[str, Counter[BatchAct
 
 
 def _job_plan(
-    gathered: Gathered, wanted: WantedJob, batches: Mapping[BatchAction, int], samples: tuple[Sample, ...]
+    gathered: Gathered,
+    wanted: WantedJob,
+    batches: Mapping[BatchAction, int],
+    *,
+    samples: tuple[Sample, ...],
+    besides: str | None,
 ) -> JobPlan:
     project, job = gathered.project, wanted.job
     model = project.provider_settings(job.provider).models.get(job.spec.model)
@@ -98,6 +131,7 @@ def _job_plan(
         batches=batches,
         spec=recorded_spec(wanted),
         samples=samples,
+        besides=besides,
     )
     return build_job(gathered.con, facts, project.clock())
 

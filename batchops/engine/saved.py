@@ -7,6 +7,7 @@ otherwise than by fetching. Once it was applied its own id is on record: applyin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from batchops.engine.recorded import read_recorded, removed_jobs
 from batchops.engine.sources import WantedJob
 from batchops.plan.document import plan_document, plan_from_document, read_plan_document, write_plan_document
 from batchops.plan.model import Action, Plan
+from batchops.spec.job import Job
 
 _LETTERS = {
     Action.SUBMIT: "s",
@@ -64,9 +66,16 @@ def _covered_job(gathered: Gathered, wanted: WantedJob) -> dict[str, Any]:
     ).fetchall()
     return {
         "request": str(wanted.request.render_id),
+        "spec": _spec_hash(wanted.job),
         "slice": recorded_slice(gathered.project, wanted.address, wanted.job.spec.moved_from),
         "rows": [row[0] for row in rows],
     }
+
+
+def _spec_hash(job: Job) -> str:
+    """Of what may move money beside the requests: a retry rule can ask another model. Rows speak for the source."""
+    spec = job.spec.model_dump_json(exclude={"description", "owner", "tags", "source"})
+    return hashlib.sha256(f"{job.provider} {spec}".encode()).hexdigest()[:32]
 
 
 def recorded_slice(project: Project, address: str, moved_from: str | None) -> str:
@@ -160,7 +169,7 @@ def _load_covered(gathered: Gathered, wanted: WantedJob, rows: list[str]) -> Non
 
 def _moved(gathered: Gathered, wanted: WantedJob, covered: Mapping[str, Any], *, is_resumed: bool) -> list[Diagnostic]:
     address, moved_from = wanted.address, wanted.job.spec.moved_from
-    if covered["request"] != str(wanted.request.render_id):
+    if covered["request"] != str(wanted.request.render_id) or covered.get("spec") != _spec_hash(wanted.job):
         return [_stale("The spec of this job has changed.", address)]
     if not is_resumed and covered["slice"] != recorded_slice(gathered.project, address, moved_from):
         return [_stale("What state has of this job was changed by another command.", address)]

@@ -302,6 +302,12 @@ def _backpressure(run: Run, intent: Intend, problem: Throttled) -> timedelta:
     return BACKPRESSURE * min(1 << int(rows[0]["tries"]), 16)
 
 
+def denied(provider: str, problem: Denied, address: str | None = None) -> Diagnostic:
+    """The key is wrong or does not see this: of one job, or of everything when it is None."""
+    detail = f"{provider}: {problem.message} Check the API key, organisation and project."
+    return error("provider_denied", "The provider refuses the credentials.", detail, address=address)
+
+
 def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
     """Why the provider did not take a batch, and what to do."""
     provider = wanted.job.provider
@@ -313,12 +319,7 @@ def _refusal(wanted: WantedJob, problem: ProviderError) -> Diagnostic:
             address=wanted.address,
         )
     if isinstance(problem, Denied):
-        return error(
-            "provider_denied",
-            "The provider refuses the credentials.",
-            f"{provider}: {problem.message} Check the API key, organisation and project.",
-            address=wanted.address,
-        )
+        return denied(provider, problem, wanted.address)
     if isinstance(problem, QuotaExhausted):
         return warning(
             "quota_exhausted",

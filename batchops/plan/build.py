@@ -38,12 +38,14 @@ class JobFacts:
     batches: Mapping[BatchAction, int]
     spec: Mapping[str, Any]
     samples: tuple[Sample, ...] = ()
+    besides: str | None = None
+    """A relation of requests (digest, round) that other jobs of the plan ask and pay."""
 
 
 def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) -> JobPlan:
     """Count the changes relation of one job."""
     rows, reasons = _counts(con, facts)
-    load, due = loads_of(con, facts.changes, due_at=now)
+    load, due = loads_of(con, facts.changes, due_at=now, besides=facts.besides)
     batches = dict(facts.batches)
     if due.requests:
         batches[BatchAction.CREATE] = count_shards(due, facts.limits)
@@ -102,7 +104,7 @@ def _health(rows: Mapping[Action, int], facts: JobFacts) -> str:
 
 
 def _next_due(con: duckdb.DuckDBPyConnection, changes: str) -> datetime | None:
-    row = con.execute(f"SELECT min(due_at) FROM {changes} WHERE action = 'retry'").fetchone()
+    row = con.execute(f"SELECT min(due_at) FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry')").fetchone()
     return row[0] if row else None
 
 

@@ -70,11 +70,12 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     latest = max(rounds, default=None)
     answered = max((r for r, state in rounds.items() if state == ANSWERED), default=None)
     fresh = 0 if latest is None else latest + 1
+    standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
     if desired.is_replaced:
-        return Decision(Action.RESUBMIT, desired.digest, fresh)
+        was_asked = latest is not None or standing not in {None, PENDING}
+        return Decision(Action.RESUBMIT if was_asked else Action.SUBMIT, desired.digest, fresh)
     if recorded is not None and recorded.digest == desired.digest:
         return _decide_standing(recorded, rounds, answered)
-    standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
     is_of_its_kind = recorded is not None and recorded.is_simulated == desired.is_simulated
     if recorded and flags.keeps_answers and standing == ANSWERED and is_of_its_kind:
         return Decision(Action.UNCHANGED, desired.digest, recorded.round)

@@ -28,6 +28,7 @@ known AS (
 ),
 judged AS (
     SELECT *, CASE
+        WHEN is_replaced AND latest_round IS NULL AND coalesce(standing_state, 0) = 0 THEN 'submit'
         WHEN is_replaced THEN 'resubmit'
         WHEN is_standing AND standing_state = 2 THEN 'unchanged'
         WHEN is_standing AND answered_round > recorded_round THEN 'reuse'

@@ -43,18 +43,20 @@ class Load:
 _SUMS = "count(*), sum(input_tokens), sum(body_bytes), sum(inputs)"
 
 
-def load_of(con: duckdb.DuckDBPyConnection, changes: str) -> Load:
-    """Sum the paid requests in a changes relation; equal requests count once."""
-    return loads_of(con, changes, due_at=None)[0]
+def loads_of(
+    con: duckdb.DuckDBPyConnection, changes: str, *, due_at: datetime | None, besides: str | None = None
+) -> tuple[Load, Load]:
+    """Sum the paid requests in a changes relation, and those of them that are due by then; equal requests count once.
 
-
-def loads_of(con: duckdb.DuckDBPyConnection, changes: str, *, due_at: datetime | None) -> tuple[Load, Load]:
-    """`load_of`, and the same of those requests that are due by then."""
+    `besides` is a relation of requests (digest, round) that are asked in any case.
+    """
+    others = f"ANTI JOIN {besides} USING (digest, round)" if besides else ""
     row = con.execute(
         f"""SELECT {_SUMS}, {_SUMS.replace(")", ") FILTER (is_due)")}
             FROM (SELECT any_value(input_tokens) AS input_tokens, any_value(body_bytes) AS body_bytes,
                          any_value(inputs) AS inputs, bool_or(coalesce(due_at <= ?, true)) AS is_due
-                  FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry') GROUP BY digest, round)""",
+                  FROM (FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry')) {others}
+                  GROUP BY digest, round)""",
         [due_at],
     ).fetchone()
     assert row is not None

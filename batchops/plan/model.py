@@ -108,7 +108,7 @@ class JobPlan:
     is_protected: bool = False
     """Paying again for its answered rows is refused."""
     due_at: datetime | None = None
-    """When the earliest waiting retry falls due; None when none waits."""
+    """When the earliest waiting retry, or row that the provider had no room for, falls due; None when none waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def next_step(row: Standing, now: datetime) -> str:
         case "pending" | "waiting" if row.held:
             return f"Nothing until: batchops retry {row.job}"
         case "pending":
-            return "The next apply asks it."
+            return f"The next apply{_due(row.due_at, now)} asks it."
         case "waiting":
             return f"The next apply{_due(row.due_at, now)} asks it again."
         case "in_flight":

@@ -166,7 +166,7 @@ class _Facts:
                 f"""
                 SELECT r.job_id, {utc_text("min(q.due_at)")}
                 FROM main.rows r JOIN main.requests q USING (digest, round)
-                WHERE q.state = 3 AND r.removed_at IS NULL GROUP BY r.job_id
+                WHERE q.state IN (0, 3) AND r.removed_at IS NULL GROUP BY r.job_id
                 """
             ).fetchall()
         )

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from batchops.server import parameters
+from batchops.server import parameters, quotas
 from batchops.server.answering import Abandoned, Stop
 from batchops.server.control import CONTROL_ROUTES
 from batchops.server.store import Batch, File
@@ -53,7 +53,6 @@ async def create_file(request: Request) -> Response:
             if service.mode.checks_uploads:
                 await run_in_threadpool(parameters.check_lines, upload, limits, service.mode.profile)
             seconds = seconds or service.mode.batch_file_seconds
-        _check_room(service, owner, upload.bytes, is_lasting=seconds is None)
         now = service.clock.seconds()
         file = File(
             id=f"file-{secrets.token_hex(12)}",
@@ -64,23 +63,22 @@ async def create_file(request: Request) -> Response:
             created_at=now,
             expires_at=now + seconds if seconds else None,
         )
+        quotas.check_file(service, file)
         await run_in_threadpool(_store_file, service, path, file)
     finally:
         path.unlink(missing_ok=True)
     return Json(file_object(file))
 
 
-def _check_room(service: Service, owner: str, size: int, *, is_lasting: bool) -> None:
-    if service.store.stored_bytes(owner) + size > service.options.limits.storage_bytes:
-        raise ApiError(400, "You have exceeded your file storage quota.", code="storage_quota_exceeded")
-    most = service.mode.max_lasting_files
-    if is_lasting and most is not None and service.store.lasting_files(owner) >= most:
-        raise ApiError(400, f"The quota for files without expiry is reached. The maximum is {most}.")
-
-
-def _store_file(service: Service, path: Any, file: File) -> None:
+def _store_file(service: Service, path: Path, file: File) -> None:
     service.blobs.keep(path, file.id)
-    service.store.add_file(file)
+    try:
+        with service.adding:
+            quotas.check_file(service, file)
+            service.store.add_file(file)
+    except ApiError:
+        service.blobs.drop(file.id)
+        raise
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
@@ -182,11 +180,18 @@ async def create_batch(request: Request) -> Response:
         metadata=parameters.metadata(body.get("metadata")),
         output_expires_seconds=parameters.life(body.get("output_expires_after"), "output_expires_after", profile),
     )
+    quotas.check_batch(service, owner)
     service.count_batch(owner)
     batch = replace(batch, fate=service.faults.for_batch(batch))
-    await run_in_threadpool(service.store.add_batch, batch)
+    await run_in_threadpool(_store_batch, service, batch)
     service.runner.submit(batch)
     return Json(batch_object(batch))
+
+
+def _store_batch(service: Service, batch: Batch) -> None:
+    with service.adding:
+        quotas.check_batch(service, batch.owner)
+        service.store.add_batch(batch)
 
 
 def _batch(request: Request) -> Batch:
@@ -206,8 +211,9 @@ async def list_batches(request: Request) -> Response:
     service = service_of(request)
     after = request.query_params.get("after") or None
     size = parameters.limit(request.query_params, default=20, most=100)
+    keep = service.mode.listed(request.query_params, service.clock.seconds())
     try:
-        batches, has_more = service.store.batches(service.owner(request), limit=size, after=after)
+        batches, has_more = service.store.batches(service.owner(request), limit=size, after=after, keep=keep)
     except LookupError:
         raise ApiError(404, f"No batch found with id '{after}'.", param="after") from None
     shown = [batch_object(service.runner.view(batch)) for batch in batches if not service.is_hidden(batch.id)]

@@ -6,13 +6,14 @@ import os
 from importlib import resources
 from typing import Any
 
+import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from batchops import __version__
 from batchops.server import parameters
-from batchops.server.faults import parse_rules
+from batchops.server.faults import RULES, parse_rules
 from batchops.server.surface import Endpoint, Json, json_body, service_of
 from batchops.server.wire import ApiError
 
@@ -24,8 +25,18 @@ async def health(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:
     """What this server offers, in OpenAPI."""
-    text = await run_in_threadpool((resources.files("batchops.server") / "openapi.json").read_bytes)
-    return Response(text, media_type="application/json")
+    return Response(await run_in_threadpool(_text, "openapi.json"), media_type="application/json")
+
+
+async def openapi_control(request: Request) -> Response:
+    """What it offers to tests, in OpenAPI. A text of its own: calling all of the other must not turn the clock."""
+    text = orjson.loads(await run_in_threadpool(_text, "openapi-control.json"))
+    text["components"]["schemas"] |= {rule.__name__: rule.model_json_schema() for rule in RULES}
+    return Json(text)
+
+
+def _text(name: str) -> bytes:
+    return (resources.files("batchops.server") / name).read_bytes()
 
 
 async def ledger(request: Request) -> Response:
@@ -76,6 +87,7 @@ async def report_faults(request: Request) -> Response:
 CONTROL_ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/_batchops/health", health),
     ("GET", "/_batchops/openapi.json", openapi),
+    ("GET", "/_batchops/openapi-control.json", openapi_control),
     ("GET", "/_batchops/ledger", ledger),
     ("POST", "/_batchops/clock/advance", advance_clock),
     ("POST", "/_batchops/faults", replace_faults),

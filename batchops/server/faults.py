@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -23,23 +23,35 @@ from batchops.server.store import Batch
 
 
 def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, int) else value
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _whole(value: object) -> object:
+    """JSON Schema's integer: `3.0` is one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+_Count: TypeAlias = Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)]  # what JSON writes without loss
+_Seconds: TypeAlias = Annotated[float, Field(ge=0, le=10**10)]
 
 
 class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = ""
-    nth: Annotated[tuple[int, ...], BeforeValidator(_one_or_many)] = ()
+    nth: Annotated[
+        tuple[_Count, ...], BeforeValidator(_one_or_many, json_schema_input_type=_Count | tuple[_Count, ...])
+    ] = ()
     """Which of the matching calls, batches or lines, counted from 1 since the plan was loaded; empty: all."""
-    times: int | None = Field(default=None, ge=1)
+    times: _Count | None = None
     probability: float = Field(default=1.0, ge=0, le=1)
 
 
 class CallRule(_Rule):
     """Something happens to an HTTP call. `on` is a method and a path; `*` is one part of it, `**` any."""
 
-    on: str = Field(pattern=r"^(\*|[A-Z]+) /\S*$")
+    on: str = Field(pattern=r"^(\*|[A-Z]+) /[!-~]*$")
     effect: Literal[
         "drop_before",
         "drop_after",
@@ -51,16 +63,16 @@ class CallRule(_Rule):
         "throttle",
         "hide_from_list",
     ]
-    status: int = Field(default=500, ge=400, le=599)
+    status: _Whole = Field(default=500, ge=400, le=599)
     code: str | None = None
     message: str = "The server had an error while processing your request. (fault plan)"
-    retry_after: float = Field(default=1, ge=0)
-    seconds: float | None = Field(default=None, ge=0)
-    looks: int | None = Field(default=None, ge=1)
+    retry_after: _Seconds = 1
+    seconds: _Seconds | None = None
+    looks: _Count | None = None
     share: float = Field(default=0.5, ge=0, le=1)
     quiet: bool = False
     body: str = "<html><body><h1>502 Bad Gateway</h1></body></html>"
-    content_type: str = "text/html"
+    content_type: str = Field(default="text/html", pattern=r"^[!-~]([ -~]*[!-~])?$")
 
 
 class BatchRule(_Rule):
@@ -71,13 +83,13 @@ class BatchRule(_Rule):
     metadata: dict[str, str] = Field(default_factory=dict)
     endpoint: str = "*"
     at: float = Field(default=0.5, ge=0, le=1)
-    seconds: float | None = Field(default=None, ge=0)
+    seconds: _Seconds | None = None
     status: Literal["validating", "in_progress", "finalizing"] = "in_progress"
-    looks: int = Field(default=3, ge=1)
+    looks: _Count = 3
     code: str = "token_limit_exceeded"
     message: str | None = None
     param: str | None = None
-    line: int | None = None
+    line: _Count | None = None
 
 
 class LineRule(_Rule):
@@ -100,13 +112,14 @@ class LineRule(_Rule):
     ]
     custom_id: str = "*"
     contains: str | None = None
-    status: int = Field(default=500, ge=0, le=599)
+    status: _Whole = Field(default=500, ge=0, le=599)
     code: str | None = None
     type: str | None = None
     message: str = "The server had an error while processing your request. (fault plan)"
 
 
 Rule: TypeAlias = CallRule | BatchRule | LineRule
+RULES: Final = (CallRule, BatchRule, LineRule)
 
 
 def parse_rules(document: object) -> tuple[Rule, ...]:

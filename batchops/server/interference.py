@@ -17,6 +17,7 @@ from batchops.server.surface import Service
 from batchops.server.wire import error_object
 
 _FOREVER = 1e18
+_MAKING = ("POST /v1/files", "POST /v1/batches")
 Effect: TypeAlias = "Callable[[Interference, CallRule, Scope, Receive, Send], Awaitable[None]]"
 
 
@@ -61,7 +62,7 @@ class Interference:
         body = error_object(
             "Rate limit reached. (fault plan)", kind="requests", code=rule.code or "rate_limit_exceeded"
         )
-        after = f"{rule.retry_after:g}".encode()
+        after = f"{rule.retry_after:.12g}".encode()
         await _answer(_labelled(send), 429, orjson.dumps(body), headers=[(b"retry-after", after)])
 
     async def _garbage(self, rule: CallRule, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,7 +91,7 @@ class Interference:
     async def _hide_from_list(self, rule: CallRule, scope: Scope, receive: Receive, send: Send) -> None:
         held = _Swallowed()
         await self._app(scope, receive, held)
-        if held.status == 200:
+        if held.status == 200 and f"{scope['method']} {scope['path']}" in _MAKING:
             until = 0.0 if rule.seconds is None else self._service.clock.now() + rule.seconds
             if rule.seconds is None and rule.looks is None:
                 until = _FOREVER

@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 
 from batchops.profiles import CLASSIC_AZURE, PROFILES, Profile
+from batchops.server.listing import Filter, dashscope, everything
 from batchops.server.options import Limits
 
 Json = dict[str, Any]
@@ -55,6 +56,16 @@ class Mode:
     """How long an input file lives that was given no expiry; None: until it is deleted."""
     max_lasting_files: int | None = None
     """How many files without an expiry a key may have."""
+    max_files: int | None = None
+    """How many files a key may have."""
+    max_batch_files: int | None = None
+    """How many files of the purpose `batch` a key may have."""
+    max_storage_bytes: int | None = None
+    """How much a key's files may take."""
+    max_open_batches: int | None = None
+    """How many batches of a key may not have ended."""
+    listed: Filter = everything
+    """What a listing of batches shows."""
     lists_results: bool = True
     """Output and error files appear in the listing of files."""
     keeps_empty: frozenset[str] = frozenset()
@@ -74,6 +85,7 @@ class Mode:
             batch_bytes=self.profile.max_bytes,
             batches_per_hour=self.profile.max_batches_per_hour,
             upload_bytes=max(given.upload_bytes, self.profile.max_bytes),
+            storage_bytes=min(given.storage_bytes, self.max_storage_bytes or given.storage_bytes),
         )
 
 
@@ -182,9 +194,13 @@ MODES: Final[Mapping[str, Mode]] = MappingProxyType(
                 prefixes=("/compatible-mode/v1",),
                 show_batch=_PLAIN,
                 keep_metadata=_only_ds,
+                max_files=10_000,
+                max_storage_bytes=100 * 10**9,
+                listed=dashscope,
             ),
-            Mode(PROFILES["nebius"], show_batch=_PLAIN),
-            Mode(PROFILES["moonshot"], show_batch=_PLAIN),
+            # Documented as 500 batches; that those count which have not ended is the reading that one can live with.
+            Mode(PROFILES["nebius"], show_batch=_PLAIN, max_open_batches=500),
+            Mode(PROFILES["moonshot"], show_batch=_PLAIN, max_batch_files=1_000),
             Mode(
                 PROFILES["doubleword"],
                 created_status=201,

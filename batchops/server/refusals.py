@@ -186,7 +186,7 @@ def _is_input(value: Any) -> bool:
 
 
 def _are_tokens(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_token(one) for one in value)
+    return isinstance(value, list) and bool(value) and all(_is_token(one) for one in value)
 
 
 def _is_token(value: Any) -> bool:
@@ -196,11 +196,13 @@ def _is_token(value: Any) -> bool:
 
 def _is_moderated(value: Any) -> bool:
     """A text, texts, or content parts."""
-    if isinstance(value, str):
-        return True
-    return isinstance(value, list) and all(
-        isinstance(one, str) or (isinstance(one, dict) and one.get("type") in ("text", "image_url")) for one in value
-    )
+    if not isinstance(value, list):
+        return isinstance(value, str)
+    return all(isinstance(one, str) for one in value) or all(map(_is_part, value))
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") in ("text", "image_url")
 
 
 def _is_shape(value: Any) -> bool:

@@ -197,10 +197,10 @@ class Store:
         rows = self._read("SELECT coalesce(sum(bytes), 0) FROM files WHERE owner = ? AND deleted_at IS NULL", owner)
         return int(rows[0][0])
 
-    def lasting_files(self, owner: str) -> int:
-        """How many files there are that never expire."""
-        sql = "SELECT count(*) FROM files WHERE owner = ? AND deleted_at IS NULL AND expires_at IS NULL"
-        return int(self._read(sql, owner)[0][0])
+    def file_count(self, owner: str, *, purpose: str | None = None, is_lasting: bool = False) -> int:
+        """How many files there are: all, those of a purpose, or those that never expire."""
+        sql = "SELECT count(*) FROM files WHERE owner = ?1 AND deleted_at IS NULL AND purpose = coalesce(?2, purpose)"
+        return int(self._read(f"{sql} AND expires_at IS NULL" if is_lasting else sql, owner, purpose)[0][0])
 
     def file_ids(self) -> set[str]:
         return {file_id for (file_id,) in self._read("SELECT id FROM files WHERE deleted_at IS NULL")}
@@ -230,7 +230,9 @@ class Store:
     def ordinal(self, batch_id: str) -> int:
         return int(self._read("SELECT seq FROM batches WHERE id = ?", batch_id)[0][0])
 
-    def batches(self, owner: str, *, limit: int, after: str | None) -> tuple[list[Batch], bool]:
+    def batches(
+        self, owner: str, *, limit: int, after: str | None, keep: Callable[[Batch], bool] = lambda _: True
+    ) -> tuple[list[Batch], bool]:
         """One page, newest first, and whether more follow. Raises LookupError for an unknown cursor."""
         before = 1 << 62
         if after is not None:
@@ -238,14 +240,21 @@ class Store:
             if not cursor:
                 raise LookupError(after)
             before = cursor[0][0]
-        sql = "SELECT document FROM batches WHERE owner = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
-        rows = [_batch(document) for (document,) in self._read(sql, owner, before, limit + 1)]
-        return rows[:limit], len(rows) > limit
+        found: list[Batch] = []
+        sql = "SELECT seq, document FROM batches WHERE owner = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        while len(found) <= limit and (rows := self._read(sql, owner, before, limit + 1)):
+            found += [batch for _, document in rows if keep(batch := _batch(document))]
+            before = rows[-1][0]
+        return found[:limit], len(found) > limit
 
     def unfinished(self) -> list[Batch]:
         """Every batch that has not ended, oldest first."""
         rows = self._read(f"SELECT document FROM batches WHERE {_UNFINISHED} ORDER BY seq")
         return [_batch(document) for (document,) in rows]
+
+    def open_batches(self, owner: str) -> int:
+        """How many batches have not ended."""
+        return int(self._read(f"SELECT count(*) FROM batches WHERE owner = ? AND {_UNFINISHED}", owner)[0][0])
 
     def enqueued_tokens(self, owner: str, model: str) -> int:
         """Prompt tokens of the model in unfinished batches."""

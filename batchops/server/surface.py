@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -55,6 +56,8 @@ class Service:
         limits = options.limits
         self._uploads = Rate("file uploads", most=limits.uploads_per_minute, seconds=60)
         self._batches = Rate("the creation of batches", most=limits.batches_per_hour, seconds=3600)
+        self.adding = threading.Lock()
+        """Held from the check whether there is room for a file or batch until it is added."""
         self.calls: Counter[str] = Counter()
         self.hidden: dict[str, dict[str, float]] = {}
         """Ids that listings leave out: until a time, or for so many looks."""

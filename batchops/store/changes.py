@@ -249,11 +249,11 @@ class Withdrawn:
         con.execute(
             f"""UPDATE state.requests SET due_at = ?, submission_id = NULL, line = NULL,
                     state = CASE WHEN free_attempts + ?::UTINYINT >= {FREE_ATTEMPTS} THEN {RequestState.HELD}
-                                 WHEN outcome IS NULL AND ? IS NULL THEN {RequestState.PENDING}
+                                 WHEN outcome IS NULL THEN {RequestState.PENDING}
                                  ELSE {RequestState.WAITING} END,
                     free_attempts = free_attempts + ?::UTINYINT
                 WHERE submission_id = ? AND state = {RequestState.IN_FLIGHT}""",
-            [self.due_at, self.counts, self.due_at, self.counts, self.submission_id],
+            [self.due_at, self.counts, self.counts, self.submission_id],
         )
         if self.held_because is not None:
             _hold(con, self.submission_id, self.held_because)

@@ -123,7 +123,8 @@ def _why(step: Step, job: JobPlan, reasons: dict[Step, str], now: datetime) -> s
     if isinstance(step, BatchAction):
         return _BATCH_WORDS[step]
     why = reasons.get(step, "")
-    if step is Action.RETRY and job.due_at is not None and job.due_at > now:
+    has_moment = step is Action.RETRY or (step.is_paid and not job.rows.get(Action.RETRY))
+    if has_moment and job.due_at is not None and job.due_at > now:
         return f"due {due(job.due_at, now)}: {why}".removesuffix(": ")
     return why
 

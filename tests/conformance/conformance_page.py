@@ -26,6 +26,9 @@ a project of batchops is planned, applied and read back too, with chat completio
 
 The column *OpenAI* is what its OpenAPI text, its guide and recorded replies say (2026-11); no key was at hand. What is
 marked * no source shows: there the likeliest stands, in words like those that are known.
+
+Webhooks are not in the table: OGX 1.5.0 has none that could be compared. Those of `batchops serve` are held to the
+OpenAI SDK, which checks their signature and reads them (`client.webhooks.unwrap`).
 """
 
 

@@ -57,7 +57,15 @@ def test_after_a_batch_that_failed_as_one_a_wrong_parameter_costs_a_hundred_line
 
 
 def test_equal_requests_of_two_jobs_are_asked_once_and_answer_both(yard: Yard) -> None:
-    yard.write({"jobs/a.yaml": job("a", rows=5), "jobs/b.yaml": job("b", rows=7)})
+    yard.write({"jobs/a.yaml": job("a", rows=5)})
+    alone = yard.plan()
+    yard.write({"jobs/b.yaml": job("b", rows=5)})
+    both = yard.plan()
+    assert both["cost"]["estimate_usd"] == alone["cost"]["estimate_usd"]
+    assert (both["summary"]["rows"]["submit"], both["summary"]["batches"]["create"]) == (10, 1)
+    yard.write({"jobs/b.yaml": job("b", rows=7)})
+    planned = yard.plan()["summary"]
+    assert (planned["rows"]["submit"], planned["batches"]["create"]) == (12, 2)
     yard.apply()
     yard.hold_laws(rows=5, job="a", requests=7)
     yard.hold_laws(rows=7, job="b", requests=7)

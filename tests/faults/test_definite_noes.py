@@ -24,6 +24,7 @@ CREATE = {"on": "POST /v1/batches", "effect": "error_before"}
     [
         ({**CREATE, "status": 401}, "provider_denied"),
         ({**CREATE, "status": 403}, "provider_denied"),
+        ({"on": "GET /v1/batches", "effect": "error_before", "status": 401}, "provider_denied"),
         ({**CREATE, "status": 400, "code": "invalid_value"}, "batch_refused"),
         ({**CREATE, "status": 429, "code": "insufficient_quota"}, "quota_exhausted"),
         ({"on": "POST /v1/files", "effect": "error_before", "status": 400}, "batch_refused"),
@@ -45,6 +46,28 @@ def test_a_refused_submission_is_told_burns_nothing_and_is_made_good(
         yard.run("retry", "chat")
     yard.converge()
     yard.hold_laws(rows=ROWS)
+
+
+def test_rows_that_the_provider_had_no_room_for_were_never_asked_and_are_told(yard: Yard) -> None:
+    """The code is provider_full."""
+    yard.write({"jobs/chat.yaml": job(rows=ROWS)})
+    yard.service.faults({"on": "POST /v1/batches", "effect": "throttle", "retry_after": 300})
+    assert "Nothing was done." in yard.run("apply", "--auto-approve", "--select", "chat").out
+    yard.write({"jobs/chat.yaml": job(rows=ROWS, template="In a word: {{ body }}")})
+    ran = yard.run("apply", "--auto-approve", "--json")
+    assert codes(ran) == ["provider_full"]
+    tried = yard.service.calls("POST /v1/batches")
+    planned = yard.plan("--detailed-exitcode", code=2)
+    assert {action: count for action, count in planned["summary"]["rows"].items() if count} == {"submit": ROWS}
+    (found,) = planned["jobs"]
+    assert (found["reasons"], found["health"], found["due_at"] is None) == ({"new_row": ROWS}, "Healthy", False)
+    assert "  +  chat  4 rows  due in " in yard.run("plan").out
+    told = yard.run("explain", "chat@1").out
+    assert "Not asked yet." in told
+    assert "The next apply from " in told
+    assert codes(yard.run("apply", "--auto-approve", "--json")) == []
+    assert yard.service.calls("POST /v1/batches") == tried
+    assert yard.executed() == {}
 
 
 def test_a_service_without_a_list_of_batches_is_used_with_a_warning(yard: Yard) -> None:

@@ -46,6 +46,15 @@ def test_a_batch_that_ends_half_done_is_harvested_and_only_the_rest_is_asked_aga
     yard.hold_laws(rows=12)
 
 
+def test_a_batch_tells_what_it_cost_though_some_of_its_lines_failed(yard: Yard) -> None:
+    yard.write({"jobs/chat.yaml": job(template="{{ body }}", source=MARKED)})
+    yard.service.faults(line(3, "error", status=500))
+    first, second = (event["cost_usd"] for event in yard.apply().lines if event["type"] == "batch_fetched")
+    spent = sum(row["cost_usd"] for row in yard.results("chat"))
+    assert first > second > 0
+    assert first + second == pytest.approx(spent)
+
+
 def test_a_line_the_service_names_is_given_up_and_the_rows_beside_it_are_asked_again(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(rows=6)})
     yard.service.faults(

@@ -45,6 +45,12 @@ def test_new_rows_do_not_make_it_stale_and_are_not_asked(planned: Yard) -> None:
     assert planned.plan("--detailed-exitcode", code=2)["summary"]["rows"]["submit"] == 3
 
 
+def test_words_about_a_job_do_not_make_it_stale(planned: Yard) -> None:
+    planned.write({"jobs/chat.yaml": job(rows=ROWS, description="What people say", owner="us", tags=["weekly"])})
+    applied(planned, "plan.json")
+    planned.hold_laws(rows=ROWS)
+
+
 def test_fetching_and_another_job_do_not_make_it_stale(yard: Yard) -> None:
     yard.write({"jobs/other.yaml": job("other", rows=2, template="Rate: {{ body }}")})
     yard.run("apply", "--auto-approve")
@@ -80,6 +86,11 @@ def changed_spec(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(rows=ROWS, template="Judge: {{ body }}")})
 
 
+def other_retry(yard: Yard) -> None:
+    rule = {"when": "refused", "do": "retry", "model": "gpt-5"}
+    yard.write({"jobs/chat.yaml": job(rows=ROWS, retry={"rules": [rule]})})
+
+
 def another_apply(yard: Yard) -> None:
     yard.apply("--limit", "2")
 
@@ -89,7 +100,7 @@ def lost_job(yard: Yard) -> None:
     yard.write({"jobs/other.yaml": job("other", rows=1)})
 
 
-@pytest.mark.parametrize("move", [changed_row, lost_row, changed_spec, another_apply, lost_job])
+@pytest.mark.parametrize("move", [changed_row, lost_row, changed_spec, other_retry, another_apply, lost_job])
 def test_it_is_stale_when_what_was_reviewed_has_moved(planned: Yard, move: Any) -> None:
     """The code is stale_plan."""
     move(planned)

@@ -129,9 +129,11 @@ def test_apply_without_wait_returns_after_submitting_and_a_later_one_fetches(
     assert first["summary"]["rows"]["in_flight"] == 12
     assert remote.plan("--detailed-exitcode")["summary"]["batches"]["in_flight"] == 1
     assert {row["status"] for row in remote.results("chat")} == {"in_flight"}
-    assert remote.run("wait", "--timeout", "100ms", code=9).err
+    left = remote.run("wait", "--timeout", "100ms", "--json", code=9).lines[-1]["summary"]
+    assert (left["rows"]["in_flight"], left["batches"]["in_flight"]) == (12, 1)
     service.advance(2000)
-    assert remote.run("wait", "--json").lines[-1]["summary"]["batches"]["fetch"] == 1
+    done = remote.run("wait", "--json").lines[-1]["summary"]
+    assert (done["batches"]["fetch"], done["rows"]["in_flight"], done["rows"]["unchanged"]) == (1, 0, 12)
     assert {row["status"] for row in remote.results("chat")} == {"succeeded"}
     assert service.calls("POST /v1/batches") == 1
 

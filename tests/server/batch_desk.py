@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 import httpx2
-from openai import OpenAI
+from openai import APIStatusError, OpenAI
 from openai.types import Batch
 
 from batchops.server.embedded import ServerOptions, serve
@@ -93,6 +95,22 @@ def serving(folder: Path, *, key: str = "any", **options: Any) -> Iterator[Desk]
     """A desk at a server that runs as long as the block."""
     with serve(folder, options=ServerOptions(**options)) as server, at(server.url, key=key) as desk:
         yield desk
+
+
+def at_once(act: Callable[[int], object], times: int = 8) -> list[int]:
+    """What each of several calls of the same moment was answered with: 200, or the status of its refusal."""
+    together = threading.Barrier(times)
+
+    def answered(number: int) -> int:
+        together.wait(20)
+        try:
+            act(number)
+        except APIStatusError as refused:
+            return refused.status_code
+        return 200
+
+    with ThreadPoolExecutor(times) as pool:
+        return sorted(pool.map(answered, range(times)))
 
 
 def jsonl(lines: list[Any]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from batch_desk import Desk, at, chat, jsonl, serving
+from batch_desk import Desk, at, at_once, chat, jsonl, serving
 
 from batchops.server.options import Limits, ServerOptions
 
@@ -118,3 +118,10 @@ def test_files_of_a_key_take_no_more_room_than_they_may(tmp_path: Path) -> None:
 def test_options_never_show_their_secrets() -> None:
     shown = repr(ServerOptions(keys=("sk-1",), upstream_key="sk-2", webhook_secret="whsec_3"))
     assert not any(secret in shown for secret in ("sk-1", "sk-2", "whsec_3"))
+
+
+def test_uploads_of_the_same_moment_share_the_room_there_is(tmp_path: Path) -> None:
+    content = jsonl([chat("a")])
+    with serving(tmp_path, limits=Limits(storage_bytes=3 * len(content))) as desk:
+        assert at_once(lambda _: desk.upload(content)) == [200] * 3 + [400] * 5
+        assert len(desk.sdk.files.list().data) == len(list((tmp_path / "files").iterdir())) == 3

@@ -7,15 +7,17 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from batch_desk import TERMINAL, Desk, chat, jsonl, serving
+from batch_desk import TERMINAL, Desk, at_once, chat, jsonl, serving
 
 from batchops.profiles import PROFILES
 from batchops.server.modes import MODES
+from batchops.server.options import Limits
 
 SPOILED = {"on": "line", "effect": "error", "status": 400, "code": "bad", "message": "No.", "contains": "Spoil"}
 
@@ -24,6 +26,11 @@ SPOILED = {"on": "line", "effect": "error", "status": 400, "code": "bad", "messa
 def like(name: str, folder: Path, **options: Any) -> Iterator[Desk]:
     with serving(folder, profile=name, **options) as desk:
         yield desk
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, name: str, **limits: Any) -> None:
+    """Servers that are like a service allow less than it does, so that a test comes to the end of it."""
+    monkeypatch.setattr("batchops.server.service.MODES", {**MODES, name: replace(MODES[name], **limits)})
 
 
 def finished(desk: Desk, lines: list[Any], **more: Any) -> dict[str, Any]:
@@ -83,8 +90,7 @@ def test_azure_keeps_files_for_two_weeks_at_least(tmp_path: Path) -> None:
 def test_azure_keeps_files_that_were_given_no_expiry_but_not_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {**MODES, "azure": replace(MODES["azure"], max_lasting_files=2)}  # 500 in truth
-    monkeypatch.setattr("batchops.server.service.MODES", few)
+    limit(monkeypatch, "azure", max_lasting_files=2)
     with like("azure", tmp_path) as desk:
         parts = {"file": ("a.jsonl", jsonl([chat("a")])), "purpose": (None, "batch")}
         policy = {"expires_after[anchor]": (None, "created_at"), "expires_after[seconds]": (None, "1209600")}
@@ -178,6 +184,129 @@ def test_dashscope_keeps_its_own_metadata_alone_and_takes_two_weeks(tmp_path: Pa
         assert batch.json()["expires_at"] - batch.json()["created_at"] == 336 * 3600
         assert desk.wait(batch.json()["id"]).status == "completed"
         assert desk.raw("POST", "/v1/batches", json={**asked, "completion_window": "400h"}).status_code == 400
+
+
+def test_dashscope_lists_what_is_asked_for(tmp_path: Path) -> None:
+    with like("dashscope", tmp_path) as desk:
+        names = ("spring prices", "autumn prices", "reviews")
+        made = {name: desk.wait(desk.submit([chat("a")], metadata={"ds_name": name})) for name in names}
+        failed = desk.wait(desk.submit([{}]))
+
+        def listed(**query: str) -> list[str]:
+            return [batch.id for batch in desk.sdk.batches.list(extra_query=query)]
+
+        spring, autumn, reviews = (made[name] for name in names)
+        assert listed() == [failed.id, reviews.id, autumn.id, spring.id]
+        assert listed(ds_name="prices") == [autumn.id, spring.id]
+        assert listed(ds_name="prices", limit="1") == [autumn.id, spring.id]  # a page each
+        assert listed(status="failed") == [failed.id]
+        assert listed(status="failed,completed", ds_name="spring") == [spring.id]
+        assert listed(input_file_ids=f"{spring.input_file_id},{reviews.input_file_id}") == [reviews.id, spring.id]
+        assert listed(ds_name="prices", after=autumn.id) == [spring.id]
+
+
+def test_dashscope_lists_by_time_and_nothing_older_than_thirty_days(tmp_path: Path) -> None:
+    with like("dashscope", tmp_path) as desk:
+        old = desk.wait(desk.submit([chat("a")]))
+        desk.control("clock/advance", {"seconds": 20 * 86_400})
+        young = desk.wait(desk.submit([chat("a")]))
+
+        def listed(**query: int) -> list[str]:
+            written = {name: f"{datetime.fromtimestamp(at, UTC):%Y%m%d%H%M%S}" for name, at in query.items()}
+            return [batch.id for batch in desk.sdk.batches.list(extra_query=written)]
+
+        between = old.created_at + 86_400
+        assert listed() == [young.id, old.id]
+        assert listed(create_after=between) == [young.id]
+        assert listed(create_before=between) == [old.id]
+        assert listed(create_after=between, create_before=between + 86_400) == []
+        desk.control("clock/advance", {"seconds": 11 * 86_400})
+        assert listed() == listed(create_after=old.created_at) == [young.id]
+        assert desk.sdk.batches.retrieve(old.id).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("status=done", "status"),
+        ("status=completed,COMPLETED", "status"),
+        ("create_after=2026-11-26", "create_after"),
+        ("create_before=20260230000000", "create_before"),
+        ("input_file_ids=" + ",".join(f"file-{number}" for number in range(21)), "input_file_ids"),
+    ],
+)
+def test_dashscope_refuses_a_listing_that_it_cannot_read(tmp_path: Path, query: str, param: str) -> None:
+    with like("dashscope", tmp_path) as desk:
+        refused = desk.raw("GET", f"/v1/batches?{query}")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+    with serving(tmp_path) as desk:
+        assert desk.raw("GET", f"/v1/batches?{query}").status_code == 200  # OpenAI knows none of them
+
+
+def test_limits_on_what_a_key_may_keep_are_those_of_the_service() -> None:
+    kept = {
+        name: (mode.max_files, mode.max_batch_files, mode.max_lasting_files, mode.max_open_batches)
+        for name, mode in MODES.items()
+        if name in ("azure", "dashscope", "moonshot", "nebius")
+    }
+    assert kept == {
+        "azure": (None, None, 500, None),
+        "dashscope": (10_000, None, None, None),
+        "nebius": (None, None, None, 500),
+        "moonshot": (None, 1_000, None, None),
+    }
+    assert MODES["dashscope"].limits(Limits()).storage_bytes == 100_000_000_000
+    assert MODES["dashscope"].limits(Limits(storage_bytes=7)).storage_bytes == 7
+
+
+def test_files_beyond_those_that_a_key_may_have_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ("a.txt", b"a")
+    limit(monkeypatch, "dashscope", max_files=2)
+    with like("dashscope", tmp_path / "dashscope") as desk:
+        kept = [desk.upload([chat("a")]), desk.sdk.files.create(file=other, purpose="user_data").id]
+        for upload in (lambda: desk.upload([chat("b")]), lambda: desk.sdk.files.create(file=other, purpose="vision")):
+            with pytest.raises(
+                openai.BadRequestError, match=r"quota for files is reached\. The maximum is 2"
+            ) as refused:
+                upload()
+            assert refused.value.code == "file_quota_exceeded"
+        desk.sdk.files.delete(kept[0])
+        desk.upload([chat("b")])
+    limit(monkeypatch, "moonshot", max_batch_files=1)
+    with like("moonshot", tmp_path / "moonshot") as desk:
+        kept = [desk.upload([chat("a")])]
+        with pytest.raises(openai.BadRequestError, match=r"quota for batch files is reached\. The maximum is 1"):
+            desk.upload([chat("b")])
+        desk.sdk.files.create(file=other, purpose="user_data")
+        desk.sdk.files.delete(kept[0])
+        desk.upload([chat("b")])
+
+
+def test_batches_beyond_those_that_may_be_under_way_are_told_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, "nebius", max_open_batches=2)
+    with like("nebius", tmp_path) as desk:
+        desk.control("faults", {"rules": [{"on": "batch", "effect": "stall", "times": 2}]})
+        first, _ = (desk.submit([chat("a")]) for _ in range(2))
+        file_id = desk.upload([chat("b")])
+        with pytest.raises(openai.RateLimitError, match="limit of 2 batches") as refused:
+            desk.create(file_id)
+        assert refused.value.code == "batch_quota_exceeded"
+        assert len(list(desk.sdk.batches.list())) == 2
+        desk.sdk.batches.cancel(first.id)
+        desk.wait(first)
+        assert desk.wait(desk.create(file_id)).status == "completed"
+
+
+def test_batches_of_the_same_moment_share_the_number_there_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, "nebius", max_open_batches=3)
+    with like("nebius", tmp_path) as desk:
+        desk.control("faults", {"rules": [{"on": "batch", "effect": "stall"}]})
+        file_id = desk.upload([chat("a")])
+        assert at_once(lambda _: desk.create(file_id)) == [200] * 3 + [429] * 5
 
 
 def test_litellm_has_long_ids_and_lists_no_result_files(tmp_path: Path) -> None:

@@ -143,6 +143,19 @@ def test_fmt_check_changes_nothing_and_exits_3(project: Path) -> None:
     assert (project / "jobs/b.yaml").read_text(encoding="utf-8") == UNTIDY
 
 
+def test_fmt_tells_in_json_which_files_it_changed(project: Path) -> None:
+    (project / "jobs/b.yaml").write_text(UNTIDY, encoding="utf-8")
+    done = _batchops("--json", "fmt", "--check", "--diff", cwd=project)
+    told = json.loads(done.stdout)
+    (changed,) = told.pop("changed")
+    assert (done.returncode, told) == (3, {"format_version": "1.0", "diagnostics": []})
+    assert changed["file"] == "jobs/b.yaml"
+    assert changed["diff"].startswith("--- a/jobs/b.yaml\n")
+    assert json.loads(_batchops("fmt", "--json", cwd=project).stdout)["changed"] == [{"file": "jobs/b.yaml"}]
+    (project / "jobs/b.yaml").write_text("name: [\n", encoding="utf-8")
+    assert json.loads(_batchops("fmt", "--json", cwd=project).stdout)["diagnostics"][0]["code"] == "yaml_syntax"
+
+
 def test_fmt_formats_what_it_can_and_reports_the_rest(project: Path) -> None:
     (project / "jobs/b.yaml").write_text(UNTIDY, encoding="utf-8")
     (project / "jobs/c.yaml").write_text("name: [\n", encoding="utf-8")
@@ -175,6 +188,18 @@ def test_init_makes_a_project_that_is_valid_and_formatted(tmp_path: Path) -> Non
     valid = _batchops("validate", cwd=tmp_path / "reviews")
     assert (valid.stdout, valid.stderr) == ("Success! 1 job in 1 file is valid.\n", "")
     assert _batchops("fmt", "--check", cwd=tmp_path / "reviews").returncode == 0
+
+
+def test_init_tells_in_json_what_it_made(tmp_path: Path) -> None:
+    told = json.loads(_batchops("init", "reviews", "--json", cwd=tmp_path).stdout)
+    assert (told["folder"], set(told["files"])) == (str(tmp_path / "reviews"), set(scaffold()))
+
+
+@pytest.mark.parametrize("words", [["watch"], ["serve", "--port", "0"]], ids=lambda words: words[0])
+def test_json_before_a_verb_that_has_none_is_refused_as_it_is_behind_it(project: Path, words: list[str]) -> None:
+    for line in (["--json", *words], [*words, "--json"]):
+        done = _batchops(*line, cwd=project)
+        assert (done.returncode, json.loads(done.stdout)["diagnostics"][0]["code"]) == (64, "unknown_option")
 
 
 def test_init_overwrites_nothing_and_lists_what_is_in_the_way(project: Path) -> None:
