@@ -16,11 +16,11 @@ from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.look import Sighting, look, problems_of
-from batchops.engine.manifest import due_by
 from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
+from batchops.engine.sent import keep_planned, note_sent, take_as_recorded
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
@@ -30,11 +30,8 @@ from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import Denied, ProviderError, ProviderRefusal, RemoteBatch
 from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
-from batchops.store.changes import Observed, RequestState
+from batchops.store.changes import Observed
 from batchops.store.job_changes import ForgetJobs, RecordPlan
-
-_IN_FLIGHT = f"""JOIN (FROM state.requests WHERE state = {RequestState.IN_FLIGHT}) q
-    ON q.digest = c.digest AND q.round = c.round"""
 
 LISTS_NOTHING = {404, 405, 501}
 """HTTP statuses of a service that has no listing of batches."""
@@ -131,11 +128,7 @@ class Convergence:
 
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
-        for wanted in gathered.jobs:  # once recorded, a row of another digest reads as never asked
-            gathered.con.execute(
-                f"CREATE OR REPLACE TABLE planned_{wanted.number} AS"
-                f" SELECT key, action FROM {wanted.changes} WHERE action IN ('resubmit', 'retry')"
-            )
+        keep_planned(gathered)
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
@@ -193,25 +186,8 @@ class Convergence:
         """Submit what is due of one job. True when all was sent, and its changes say so."""
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
-        sent = due_by(done.due_by)
-        if done.is_cut_short:  # what was sent is known to the state alone
-            with self.run.store.reading(gathered.con):
-                self._count_sent(
-                    gathered, wanted, f"(SELECT c.* FROM (FROM {wanted.changes} WHERE {sent}) c {_IN_FLIGHT})"
-                )
-            return False
-        self._count_sent(gathered, wanted, f"(FROM {wanted.changes} WHERE {sent})")
-        gathered.con.execute(f"UPDATE {wanted.changes} SET action = 'in_flight' WHERE {sent}")
-        return True
-
-    def _count_sent(self, gathered: Gathered, wanted: WantedJob, sent: str) -> None:
-        """Count rows by what was planned for them, in the relation `sent` of those that were sent."""
-        counts = gathered.con.execute(
-            f"""SELECT CASE c.action WHEN 'submit' THEN coalesce(p.action, c.action) ELSE c.action END AS told, count(*)
-                FROM {sent} c LEFT JOIN planned_{wanted.number} p ON p.key = c.key GROUP BY told"""
-        ).fetchall()
-        for action, count in counts:
-            self.rows[Action(action)] += count
+        self.rows.update(note_sent(self.run, gathered, wanted, done))
+        return not done.is_cut_short
 
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
@@ -238,7 +214,7 @@ class Convergence:
                 self.submit(gathered, spared=self._troubled())
                 gathered.classify()
         if is_current:  # to classify every row anew would only tell what is known
-            _take_as_recorded(gathered)
+            take_as_recorded(gathered)
         else:
             gathered.refresh_recorded()
             gathered.classify()
@@ -339,13 +315,6 @@ class Convergence:
             self.run.emit(DiagnosticFound(problem))
         self.run.emit(ApplyComplete(summary, code))
         return ApplyResult(summary, code, tuple(self.run.problems))
-
-
-def _take_as_recorded(gathered: Gathered) -> None:
-    """Have the changes say of what is reused and forgotten what `classify` would say once that is on record."""
-    for wanted in gathered.jobs:
-        gathered.con.execute(f"UPDATE {wanted.changes} SET action = 'unchanged' WHERE action = 'reuse'")
-        gathered.con.execute(f"DELETE FROM {wanted.changes} WHERE action = 'forget'")
 
 
 def _deadline(timeout: timedelta | None) -> float:
