@@ -2,7 +2,7 @@
 
 `read_file` puts the lines of a result file into the relation `found`, in their order:
 
-    raw VARCHAR, id VARCHAR (the JSON text of its custom_id), answer VARCHAR (NULL: for the judge to decide),
+    raw VARCHAR, id VARCHAR (its custom_id), answer VARCHAR (NULL: for the judge to decide),
     http, finish, model, input_tokens, cached_tokens, output_tokens, reasoning_tokens
 
 A line has an answer there only where a shape (shapes.py) and the answer's schema (schemasql.py) prove what the judge
@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
-import orjson
 
+from batchops.engine.answersql import answer_sql
 from batchops.engine.judge import Expectation, read_lines
-from batchops.engine.schemasql import fitting
-from batchops.engine.shapes import TOKENS, Role, Shape, learn
+from batchops.engine.shapes import TOKENS, Form, Hole, Role, Shape, learn
 from batchops.plan.prices import LONG_PROMPT_TOKENS, Price
-from batchops.request.sqlvalues import canonical_escapes
 from batchops.store.connection import sql_text
 
 FOUND: Final = {
@@ -87,31 +85,57 @@ def _samples(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
 
 def _query(path: Path, shapes: tuple[Shape, ...], schemas: Mapping[str, Any]) -> str:
     """SQL of the columns of `found` for each line of a file."""
-    paths = list(dict.fromkeys(hole.json_path for shape in shapes for hole in shape.holes))
-    held = {path: f"v[{index}]" for index, path in enumerate(paths, start=1)}
-    wanted = ", ".join(map(sql_text, paths))
+    held, values = _held_values(shapes)
     around = ", ".join(
         f"{sql} AS {side}{number}"
         for number, shape in enumerate(shapes)
         for side, sql in zip(("before", "after"), _around(shape, held), strict=True)
     )
+    cuts = ", ".join(f"{_between(number)} AS between{number}" for number in range(len(shapes)))
     proofs = " ".join(f"WHEN {_is_like(shape, held, number)} THEN {number}" for number, shape in enumerate(shapes))
     columns = {
-        name: _by_shape([_column(name, shape, held, schemas) for shape in shapes]) for name in FOUND if name != "raw"
+        name: _by_shape([_column(name, shape, held) for shape in shapes])
+        for name in FOUND
+        if name not in {"raw", "answer"}
     }
     counts = " AND ".join(f"coalesce({_by_shape([_is_count(shape, role, held) for shape in shapes])}, false)"
                           for role in TOKENS)  # fmt: skip
-    chosen = ", ".join(f"{expression} AS {name}" for name, expression in columns.items() if name != "answer")
-    # Each step has a SELECT of its own: the engine then computes it once for a line.
+    chosen = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+    texts = [f"nullif({_held(shape, Role.TEXT, held)}, '')" for shape in shapes]
+    answers = [answer_sql(shape.tool, schemas.get(shape.tool or "")) for shape in shapes]
+    # Each step has a SELECT of its own, and none a WHERE: the engine then computes it once for a line.
     return f"""
         SELECT raw, id, CASE WHEN is_fit THEN answer END AS answer, http, finish, model,
                {", ".join(f"CASE WHEN is_fit THEN TRY_CAST({role.value} AS UINTEGER) END" for role in TOKENS)}
-        FROM (SELECT raw, {chosen}, {columns["answer"]} AS answer, {counts} AS is_fit
-              FROM (SELECT *, {_by_shape([_text(shape, held) for shape in shapes])} AS said
-                    FROM (SELECT *, CASE {proofs} END AS shape
-                          FROM (SELECT *, {around}
-                                FROM (SELECT raw, TRY(json_extract(raw, [{wanted}])) AS v FROM {_lines(path)})))))
+        FROM (SELECT *, {_by_shape([answer.text for answer in answers])} AS answer
+              FROM (SELECT raw, shape, said, {chosen}, {counts} AS is_fit,
+                           {_by_shape([answer.parts for answer in answers])} AS part
+                    FROM (SELECT *, {_by_shape(texts)} AS said
+                          FROM (SELECT *, CASE {proofs} END AS shape
+                                FROM (SELECT *, {cuts}
+                                      FROM (SELECT *, {around} FROM (SELECT raw, {values} FROM {_lines(path)})))))))
     """
+
+
+def _held_values(shapes: tuple[Shape, ...]) -> tuple[dict[Hole, str], str]:
+    """SQL of the value of each hole, and of the lists that these are of.
+
+    `plain` are values without quotes and escapes, `written` as the engine writes them: that costs a second reading.
+    """
+    holes = dict.fromkeys(hole for shape in shapes for hole in shape.holes)
+    is_plain = {hole: hole.form is not Form.ANY or hole.role is Role.TEXT for hole in holes}
+    plain = list(dict.fromkeys(hole.json_path for hole in holes if is_plain[hole]))
+    written = list(dict.fromkeys(hole.json_path for hole in holes if not is_plain[hole]))
+    held = {
+        hole: f"plain[{plain.index(hole.json_path) + 1}]"
+        if is_plain[hole]
+        else f"written[{written.index(hole.json_path) + 1}]"
+        for hole in holes
+    }
+    values = f"TRY(json_extract_string(raw, [{', '.join(map(sql_text, plain))}])) AS plain"
+    if written:
+        values += f", TRY(json_extract(raw, [{', '.join(map(sql_text, written))}])) AS written"
+    return held, values
 
 
 def _lines(path: Path) -> str:
@@ -123,34 +147,42 @@ def _lines(path: Path) -> str:
     )
 
 
-def _around(shape: Shape, held: Mapping[str, str]) -> tuple[str, str]:
+def _around(shape: Shape, held: Mapping[Hole, str]) -> tuple[str, str]:
     """SQL of what stands before and after what the model said, in a line of this shape with the values of this line.
 
-    concat leaves out what is NULL: the line then differs, because a hole is never empty.
+    concat leaves out what is NULL: the line then differs, because a value is never empty where no quotes are around it.
     """
     parts = [sql_text(shape.texts[0])]
     for hole, text in zip(shape.holes, shape.texts[1:], strict=True):
-        parts += [held[hole.json_path], sql_text(text)]
+        parts += [held[hole], sql_text(text)]
     place = 2 * next(index for index, hole in enumerate(shape.holes) if hole.role is Role.TEXT) + 1
     return f"concat({', '.join(parts[:place])})", f"concat({', '.join(parts[place + 1 :])})"
 
 
-def _is_like(shape: Shape, held: Mapping[str, str], number: int) -> str:
+def _between(number: int) -> str:
+    """SQL of what stands between the two, as it stands in the line; NULL where the line does not have both.
+
+    Bytes are cut faster than characters, and before and after end where characters do.
+    """
+    before, after = f"before{number}", f"after{number}"
+    return (
+        f"CASE WHEN strlen(raw) > strlen({before}) + strlen({after})"
+        f" AND starts_with(raw, {before}) AND ends_with(raw, {after})"
+        f" THEN decode(encode(raw)[strlen({before}) + 1 : strlen(raw) - strlen({after})]) END"
+    )
+
+
+def _is_like(shape: Shape, held: Mapping[Hole, str], number: int) -> str:
     """SQL: whether a line is the shape's text with its own values in the holes, byte for byte.
 
-    The engine writes values in one form. Where a service escapes more than it must, what the model said is looked at as
-    it stands in the line: what is between the text before it and the text after it is one JSON string.
+    Of what the model said, which services escape as they like, one JSON string is enough.
     """
-    before, after, text = f"before{number}", f"after{number}", _held(shape, Role.TEXT, held)
-    size = f"strlen(raw) - strlen({before}) - strlen({after})"
-    # Bytes are cut faster than characters, and before and after end where characters do.
-    said = f"decode(encode(raw)[strlen({before}) + 1 : strlen(raw) - strlen({after})])"
-    return (
-        f"CASE WHEN NOT (starts_with(raw, {before}) AND ends_with(raw, {after})) THEN false"
-        f" WHEN {size} = strlen({text}) AND raw = concat({before}, {text}, {after}) THEN true"
-        f" WHEN {size} > 1 AND contains(raw, '\\u') THEN starts_with({said}, '\"') AND json_valid({said})"
-        f" ELSE false END"
-    )
+    numbers = [
+        f"{held[hole]} >= '-' AND {held[hole]} < ':'"
+        for hole in shape.holes
+        if hole.form is Form.BARE and hole.role is Role.UNREAD
+    ]
+    return " AND ".join([f"starts_with(between{number}, '\"')", f"json_valid(between{number})", *numbers])
 
 
 def _by_shape(expressions: list[str]) -> str:
@@ -159,61 +191,38 @@ def _by_shape(expressions: list[str]) -> str:
     return f"CASE shape {' '.join(f'WHEN {n} THEN {e}' for n, e in enumerate(expressions))} END"
 
 
-def _held(shape: Shape, role: Role, held: Mapping[str, str]) -> str | None:
+def _held(shape: Shape, role: Role, held: Mapping[Hole, str]) -> str | None:
     hole = shape.hole(role)
-    return None if hole is None else held[hole.json_path]
+    return None if hole is None else held[hole]
 
 
-def _column(name: str, shape: Shape, held: Mapping[str, str], schemas: Mapping[str, Any]) -> str:
-    if name == "id":
-        return str(_held(shape, Role.IDENTIFIER, held))
-    if name == "answer":
-        return _answer(shape, held, schemas)
-    if name == "model":
-        model = _held(shape, Role.MODEL, held)
-        return "NULL" if model is None else f"CASE WHEN {_is_text(model)} THEN json_extract_string({model}, '$') END"
+def _column(name: str, shape: Shape, held: Mapping[Hole, str]) -> str:
     if name in {"http", "finish"}:
         value = getattr(shape, name)
         return "NULL" if value is None else sql_text(value) if isinstance(value, str) else str(value)
+    if name == "id":
+        return _string(shape, Role.IDENTIFIER, held)
+    if name == "model":
+        return f"nullif({_string(shape, Role.MODEL, held)}, '')"
     hole = _held(shape, Role(name), held)
     known = getattr(shape.usage, name)
     return hole if hole is not None else "NULL" if known is None else sql_text(str(known))
 
 
-def _is_count(shape: Shape, role: Role, held: Mapping[str, str]) -> str:
+def _string(shape: Shape, role: Role, held: Mapping[Hole, str]) -> str:
+    """SQL of the text in a hole, NULL where there is no text."""
+    hole = shape.hole(role)
+    if hole is None or hole.form is Form.BARE:
+        return "NULL"
+    if hole.form is Form.QUOTED:
+        return held[hole]
+    return f"CASE WHEN starts_with({held[hole]}, '\"') THEN json_extract_string({held[hole]}, '$') END"
+
+
+def _is_count(shape: Shape, role: Role, held: Mapping[Hole, str]) -> str:
     """SQL: whether a hole for tokens holds a whole number that the column can hold. 1.0 is none."""
     hole = _held(shape, role, held)
     return "true" if hole is None else f"(TRY_CAST({hole} AS UINTEGER)::VARCHAR = {hole})"
-
-
-def _text(shape: Shape, held: Mapping[str, str]) -> str:
-    """SQL of what the model said, or NULL where it is no string or empty."""
-    hole = _held(shape, Role.TEXT, held)
-    return f"CASE WHEN {_is_text(str(hole))} THEN {hole} END"
-
-
-def _is_text(held: str) -> str:
-    """SQL: whether a value is a string that says something."""
-    return f"(starts_with({held}, '\"') AND strlen({held}) > 2)"
-
-
-def _answer(shape: Shape, held: Mapping[str, str], schemas: Mapping[str, Any]) -> str:
-    """SQL of the canonical answer, or NULL where it is the judge's to say."""
-    schema = schemas.get(shape.tool or "")
-    if schema is None and shape.tool is None:
-        return canonical_escapes("said")
-    fit = fitting(schema) if isinstance(schema, Mapping) else None
-    if fit is None:
-        return "NULL"
-    text = "json_extract_string(said, '$')"
-    compact = f"regexp_full_match({text}, {sql_text(fit.canonical)})"
-    spaced = f"regexp_full_match({text}, {sql_text(fit.spaced)})"
-    written = canonical_escapes(f"CAST(json({text}) AS VARCHAR)")
-    answer = f"CASE WHEN {compact} THEN {text} WHEN {spaced} THEN {written} END"
-    if shape.tool is None:
-        return answer
-    before = '{"name":' + orjson.dumps(shape.tool).decode() + ',"arguments":'
-    return f"({sql_text(before)} || {answer} || '}}')"
 
 
 def cost_sql(price: Price | None) -> str:

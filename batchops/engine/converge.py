@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.approved import job_record
-from batchops.engine.fetch import fetch
+from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
@@ -69,10 +70,11 @@ class Convergence:
         self.batches[BatchAction.SETTLE] += settled
         sightings = look(self.project, self.addresses)
         moved = settled > 0
-        for sighting in sightings:
-            if self.run.is_stopping:
-                break
-            moved |= self._take_in(sighting)
+        with closing(Fetching(self.run, _ended(sightings))) as fetching:
+            for sighting in sightings:
+                if self.run.is_stopping:
+                    break
+                moved |= self._take_in(sighting, fetching)
         self.run.tell(*problems_of(sightings))
         hold_unseen(self.run, sightings)
         self._unseen = {sighting.submission.submission_id for sighting in sightings if sighting.is_gone}
@@ -80,7 +82,7 @@ class Convergence:
             self.codes.add(ExitCode.ERROR)
         return moved
 
-    def _take_in(self, sighting: Sighting) -> bool:
+    def _take_in(self, sighting: Sighting, fetching: Fetching) -> bool:
         """Record one sighting, and fetch when its batch has ended. True when the state moved."""
         found = sighting.submission
         remote = sighting.remote
@@ -93,7 +95,7 @@ class Convergence:
             if not remote.status.is_terminal:
                 self._note(found, remote)
                 return False
-            is_fetched = fetch(self.run, found, remote, self._declared.get(found.address))
+            is_fetched = fetching.fetch(found, remote, self._declared.get(found.address))
         except ProviderError as problem:
             self.run.tell(_unfetched(found, problem))
             self.codes.add(ExitCode.ERROR)
@@ -315,6 +317,15 @@ class Convergence:
             self.run.emit(DiagnosticFound(problem))
         self.run.emit(ApplyComplete(summary, code))
         return ApplyResult(summary, code, tuple(self.run.problems))
+
+
+def _ended(sightings: Sequence[Sighting]) -> list[tuple[str, RemoteBatch]]:
+    """The batches that were just seen to have ended, with their providers."""
+    return [
+        (sighting.submission.provider, sighting.remote)
+        for sighting in sightings
+        if sighting.remote is not None and sighting.remote.status.is_terminal and sighting.submission.phase == "created"
+    ]
 
 
 def _deadline(timeout: timedelta | None) -> float:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import orjson
 
 from batchops.diagnostics import Diagnostic, error
-from batchops.engine.download import ResultFiles, download, may_still_come
+from batchops.engine.download import Downloads, ResultFiles, may_still_come
 from batchops.engine.endings import describe_failure, is_full_queue
 from batchops.engine.judging import Judging, Totals
 from batchops.engine.ledger import Submission
 from batchops.engine.run import Run
 from batchops.engine.steps import reached
-from batchops.engine.work import new_work_folder
+from batchops.engine.work import Scratch
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch
@@ -37,35 +39,48 @@ is in memory until it is written (measured, 2026-11)."""
 _GROUP_ROWS, _GROUP_ROWS_OF_LONG, _LONG_BYTES = 20_480, 2_048, 8_000
 
 
-def fetch(run: Run, found: Submission, remote: RemoteBatch, job: Job | None) -> bool:
-    """Fetch one ended batch of `job`, None where no spec declares it any more.
+class Fetching:
+    """The fetches of one look at the provider: the files of the next batch come while the last is judged. Close it.
 
-    False when its files are not there yet; then the next look tries again.
+    `upcoming`: the batches that will be fetched, each with the name of its provider, in order; others may be, too.
     """
-    provider = run.project.provider(found.provider)
-    folder = new_work_folder(run.project)
-    judging = None
-    try:
-        files = download(provider, remote, folder)
-        judging = _judging(run, found, remote, job, folder)
-        judging.judge_files(files.paths)
-        looks = int(found.remote.get("batchops_looks", 0))
-        if judging.unseen and may_still_come(remote, files, looks=looks, now=run.now):
-            _note_look(run, found, remote, looks + 1)
-            return False
-        judging.judge_unseen()
-        _commit(run, found, remote, judging)
+
+    def __init__(self, run: Run, upcoming: Sequence[tuple[str, RemoteBatch]] = ()) -> None:
+        self.run = run
+        self._downloads = Downloads(run.project, upcoming)
+        self._scratch = Scratch(run.project)
+
+    def close(self) -> None:
+        self._downloads.close()
+        self._scratch.close()
+
+    def fetch(self, found: Submission, remote: RemoteBatch, job: Job | None) -> bool:
+        """Fetch one ended batch of `job`, None where no spec declares it any more.
+
+        False when its files are not there yet; then the next look tries again.
+        """
+        run = self.run
+        files, folder = self._downloads.take(found.provider, remote)
+        try:
+            with self._scratch.lent() as con, closing(_judging(run, found, remote, job, folder, con)) as judging:
+                judging.judge_files(files.paths)
+                looks = int(found.remote.get("batchops_looks", 0))
+                if judging.unseen and may_still_come(remote, files, looks=looks, now=run.now):
+                    _note_look(run, found, remote, looks + 1)
+                    return False
+                judging.judge_unseen()
+                _commit(run, found, remote, judging)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         if is_full_queue(remote) and judging.next_due_at is not None:
             run.full_until[found.provider, found.model] = judging.next_due_at
         run.tell(*_problems(run, found, remote, files, job))
         return True
-    finally:
-        if judging is not None:
-            judging.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _judging(run: Run, found: Submission, remote: RemoteBatch, job: Job | None, folder: Path) -> Judging:
+def _judging(
+    run: Run, found: Submission, remote: RemoteBatch, job: Job | None, folder: Path, con: duckdb.DuckDBPyConnection
+) -> Judging:
     settings = run.project.provider_settings(found.provider).models.get(found.model)
     return Judging(
         run.project.reader,
@@ -73,6 +88,7 @@ def _judging(run: Run, found: Submission, remote: RemoteBatch, job: Job | None, 
         remote,
         job.spec.retry if job else Retry(),
         price(found.model, settings.price if settings else None),
+        con=con,
         folder=folder,
         now=run.now,
     )

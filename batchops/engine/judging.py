@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import duckdb
 import orjson
 
 from batchops.engine.bulk import FOUND, cost_sql, read_file
@@ -26,7 +27,7 @@ from batchops.plan.prices import Price, cost_nano_usd
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.changes import RequestState
-from batchops.store.connection import open_memory, sql_text
+from batchops.store.connection import sql_text
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -39,11 +40,13 @@ Place: TypeAlias = tuple[int, int]
 
 MANIFEST = """
     SELECT a.line, a.digest, a.round, a.attempt, q.attempts, q.free_attempts, q.amendment,
-           coalesce(CAST(to_json(a.custom_id) AS VARCHAR),
-                    concat('"', replace(a.digest::VARCHAR, '-', ''), '-', a.round, '-', a.attempt, '"')) AS id
+           coalesce(a.custom_id, concat(replace(a.digest::VARCHAR, '-', ''), '-', a.round, '-', a.attempt)) AS id
     FROM state.attempts a JOIN state.requests q ON q.digest = a.digest AND q.round = a.round
     WHERE a.submission_id = ?
 """
+OF_ITS_REQUESTS = "AND q.submission_id = ?"
+"""Of those requests alone whose latest try this is. They stand together, so the rest of the ledger is not read."""
+
 JUDGED_TYPES = {
     "line": "UINTEGER", "digest": "UUID", "round": "USMALLINT", "outcome": "UTINYINT", "http": "USMALLINT",
     "code": "VARCHAR", "finish": "VARCHAR", "input_tokens": "UINTEGER", "cached_tokens": "UINTEGER",
@@ -111,7 +114,10 @@ class Totals:
 
 
 class Judging:
-    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it."""
+    """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it.
+
+    Its relations are made in `con` and stay there; they read files in `folder`.
+    """
 
     def __init__(
         self,
@@ -121,15 +127,18 @@ class Judging:
         retry: Retry,
         price: Price | None,
         *,
+        con: duckdb.DuckDBPyConnection,
         folder: Path,
         now: datetime,
     ) -> None:
+        self.con = con
         self.found, self.remote, self.retry, self.price, self.now = found, remote, retry, price, now
-        self.con = open_memory(temp_directory=folder / "spill")
         self.con.execute("SET preserve_insertion_order = true")  # of two answers the first counts
         for table, types in (("judged", JUDGED_TYPES), ("found", FOUND)):
             self.con.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
-        self.con.execute("CREATE TABLE accepted (place BIGINT, line UINTEGER)")
+        self.con.execute(
+            "CREATE TABLE accepted (place BIGINT, line UINTEGER, digest UUID, round USMALLINT, attempt UTINYINT)"
+        )
         expect = self._read_state(reader)
         self.request_body = {**(expect.get("body") or {}), **(expect.get("params") or {})}
         self.expectation, self.schemas = expectation(found.endpoint, expect), schemas_of(expect)
@@ -142,18 +151,24 @@ class Judging:
         self.next_due_at: datetime | None = None
 
     def close(self) -> None:
-        """Let go of the relations and of the files behind them."""
+        """Let go of the files that lines are written to."""
         self.judged.close()
         self.answers.close()
-        self.con.close()
 
     def _read_state(self, reader: StateReader) -> dict[str, Any]:
         """Make `manifest`, every line sent; returns what the answers are judged by."""
         number = [self.found.submission_id]
         with reader.reading(self.con):
             expect = self.con.execute("SELECT expect FROM state.submissions WHERE submission_id = ?", number).fetchone()
-            self.con.execute(f"CREATE TABLE manifest AS {MANIFEST}", number)
-        self.con.execute("DELETE FROM manifest m USING manifest n WHERE m.id = n.id AND m.line < n.line")
+            self.con.execute(f"CREATE TABLE manifest AS {MANIFEST} {OF_ITS_REQUESTS}", number * 2)
+            sent = self.con.execute(
+                "SELECT count(*), count(custom_id) FROM state.attempts WHERE submission_id = ?", number
+            ).fetchone()
+            assert sent is not None
+            if sent[0] != self._count("manifest"):  # some were asked again, or answered by another batch
+                self.con.execute(f"CREATE OR REPLACE TABLE manifest AS {MANIFEST}", number)
+        if sent[1]:  # names of others may be twice, ours are not
+            self.con.execute("DELETE FROM manifest m USING manifest n WHERE m.id = n.id AND m.line < n.line")
         return orjson.loads(expect[0]) if expect and expect[0] else {}
 
     def judge_files(self, paths: Sequence[Path]) -> None:
@@ -178,7 +193,7 @@ class Judging:
         """Take the answers that the engine found, where the request has one alone; others are the judge's."""
         self.con.execute(
             """INSERT INTO accepted
-               SELECT f.place, m.line FROM manifest m JOIN (
+               SELECT f.place, m.line, m.digest, m.round, m.attempt FROM manifest m JOIN (
                    SELECT id, min(rowid) AS place FROM found WHERE answer IS NOT NULL GROUP BY id HAVING count(*) = 1
                ) f USING (id)"""
         )
@@ -188,15 +203,13 @@ class Judging:
 
     def _sent(self, relation: str) -> dict[str, Sent]:
         rows = self.con.execute(
-            f"""SELECT json_extract_string(id, '$'), line, digest, round, attempt, attempts, free_attempts, amendment
+            f"""SELECT id, line, digest, round, attempt, attempts, free_attempts, amendment
                 FROM {relation} ORDER BY line"""
         ).fetchall()
         return {identifier: Sent(*rest) for identifier, *rest in rows}
 
     def _accepted_places(self) -> dict[str, Place]:
-        rows = self.con.execute(
-            "SELECT json_extract_string(m.id, '$'), a.place FROM accepted a JOIN manifest m USING (line)"
-        ).fetchall()
+        rows = self.con.execute("SELECT m.id, a.place FROM accepted a JOIN manifest m USING (line)").fetchall()
         return {identifier: (self._file_at(place), place) for identifier, place in rows}
 
     def _file_at(self, place: int) -> int:
@@ -240,8 +253,7 @@ class Judging:
 
     def _withdraw(self, identifier: str) -> Sent:
         """Give up an answer that the engine found: an earlier one, in an odd form, came to light."""
-        is_it = f"json_extract_string(id, '$') = {sql_text(identifier)}"
-        relation = f"(FROM manifest SEMI JOIN accepted USING (line) WHERE {is_it})"
+        relation = f"(FROM manifest SEMI JOIN accepted USING (line) WHERE id = {sql_text(identifier)})"
         sent = self._sent(relation)[identifier]
         self.con.execute("DELETE FROM accepted WHERE line = ?", [sent.line])
         return sent
@@ -321,18 +333,18 @@ class Judging:
         self.con.execute("SET preserve_insertion_order = false")  # from here on it does not matter, and costs time
         self.con.execute(
             f"""INSERT INTO judged
-                SELECT m.line, m.digest, m.round, {ORDINAL[Outcome.SUCCEEDED]}, f.http, NULL, f.finish, f.input_tokens,
+                SELECT a.line, a.digest, a.round, {ORDINAL[Outcome.SUCCEEDED]}, f.http, NULL, f.finish, f.input_tokens,
                        f.cached_tokens, f.output_tokens, f.reasoning_tokens, {cost_sql(self.price)}, true,
                        {RequestState.ANSWERED}, true, NULL, NULL
-                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
+                FROM found f JOIN accepted a ON a.place = f.rowid
                 UNION ALL FROM {self.judged.relation()}"""
         )
         self.con.execute(
             f"""CREATE VIEW answers AS
-                SELECT {self.found.submission_id}::UINTEGER AS submission_id, m.line, m.digest, m.round, m.attempt,
+                SELECT {self.found.submission_id}::UINTEGER AS submission_id, a.line, a.digest, a.round, a.attempt,
                        {ORDINAL[Outcome.SUCCEEDED]}::UTINYINT AS outcome, f.answer, NULL::VARCHAR AS message, f.model,
                        f.raw
-                FROM found f JOIN accepted a ON a.place = f.rowid JOIN manifest m USING (line)
+                FROM found f JOIN accepted a ON a.place = f.rowid
                 UNION ALL FROM {self.answers.relation()}"""
         )
         return self._totals()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jsonschema_rs
@@ -21,11 +21,12 @@ MOST_CHARACTERS: Final = 20_000
 _DEEPEST: Final = 10
 _LONGEST_LIST: Final = 100
 _LARGEST_BOUND: Final = 200
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _NOTES: Final = frozenset({"title", "description", "default", "examples", "$comment", "$defs", "definitions"})
 
 # Strings as the canonical form writes them, and as any JSON may: no lone surrogates, and no NUL.
-_CANONICAL_STRING: Final = r'"(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(?:0[1-7bef]|1[0-9a-f]))*"'
+CANONICAL_STRING: Final = r'"(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(?:0[1-7bef]|1[0-9a-f]))*"'
 _ANY_STRING: Final = (
     r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u(?:0(?:00[1-9a-fA-F]|0[1-9a-fA-F][0-9a-fA-F]|[1-9a-fA-F][0-9a-fA-F]{2})'
     r"|[1-9a-cA-CeEfF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
@@ -43,20 +44,27 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Expressions for whole texts. What matches `canonical` is its own canonical form; `spaced` allows white space."""
+    """Expressions for whole texts. What matches `canonical` is its own canonical form; `spaced` allows white space.
+
+    `members`: where the schema wants an object of these members and no others, the canonical expression of each.
+    """
 
     canonical: str
     spaced: str
+    members: Mapping[str, str] = field(default_factory=dict)
 
 
 def fitting(schema: Mapping[str, Any]) -> Fitting | None:
     """The expressions of a schema, or None where it cannot be had."""
     try:
-        canonical = _Writer(schema, space="", string=_CANONICAL_STRING).value(schema, 0)
+        writer = _Writer(schema, space="", string=CANONICAL_STRING)
+        canonical = writer.value(schema, 0)
         spaced = _Writer(schema, space=r"[ \t\n]*", string=_ANY_STRING).whole()
     except (Unfit, TypeError, ValueError):  # the last two: not a schema, or with text that is no UTF-8
         return None
-    return Fitting(canonical, spaced) if max(len(canonical), len(spaced)) <= MOST_CHARACTERS else None
+    if max(len(canonical), len(spaced)) > MOST_CHARACTERS:
+        return None
+    return Fitting(canonical, spaced, writer.members())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,14 @@ class _Writer:
 
     def whole(self) -> str:
         return f"{self.space}{self.value(self.root, 0)}{self.space}"
+
+    def members(self) -> dict[str, str]:
+        """The expression of each member of an object that must have them all; none where it may have others."""
+        properties, required = self.root.get("properties", {}), self.root.get("required", ())
+        is_closed = self.root.get("additionalProperties") is False and set(properties) == set(required)
+        if not is_closed or not all(map(_PLAIN_NAME.fullmatch, properties)):
+            return {}
+        return {name: self.value(part, 1) for name, part in properties.items()}
 
     def value(self, schema: Any, depth: int) -> str:
         """The expression of a value that fits."""

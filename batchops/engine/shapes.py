@@ -5,13 +5,18 @@ and what each hole means. A line that is equal to the text with its own values i
 was: it is valid JSON, no key is twice in it, and every value that the judge looks at is the example's, but for the
 three whose value it passes on as it stands: the answer's text, the model, the counts of tokens.
 
+That holds of values without their escapes too, in the holes between quotes. From the left: up to a hole the line is the
+text, so the value that a reader finds at its path is that of the string which begins there. Is that value what stands
+behind the quote, and a quote behind that, then the string has no escape, for these make a value shorter than its text,
+and no quote, for the value would end there; so it is this string alone, and the line is the text up to the next hole.
+
 What the judge looks at is not written down here: the example is read through objects that note what is asked of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -32,6 +37,8 @@ FEW_EXAMPLES: Final = 12
 
 _TOKENS: Final = re.compile(r'[ \t]+|"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_PLAIN_STRING: Final = re.compile(r'"[^"\\]*"')
 _IDENTIFIER: Final[Path] = ("custom_id",)
 _PROBE_TEXT: Final = "a probe that no service says"
 _PROBE_NUMBER: Final = 7_654_321
@@ -50,6 +57,14 @@ class Role(Enum):
     UNREAD = "unread"
 
 
+class Form(Enum):
+    """How the values of a hole are written."""
+
+    QUOTED = "a string without escapes; its quotes are in the texts around"
+    BARE = "a number"
+    ANY = "anything"
+
+
 TOKENS: Final = (Role.INPUT_TOKENS, Role.CACHED_TOKENS, Role.OUTPUT_TOKENS, Role.REASONING_TOKENS)
 
 
@@ -59,6 +74,7 @@ class Hole:
 
     path: Path
     role: Role
+    form: Form = Form.ANY
 
     @property
     def json_path(self) -> str:
@@ -106,18 +122,31 @@ def _values(shape: Shape, pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
 
 
 def _filled(shape: Shape, lines: Sequence[tuple[str, ...]]) -> Shape:
-    """The shape without the holes of no meaning in which all these lines say the same: each costs time on each line."""
-    if len(lines) < FEW_EXAMPLES:
-        return shape
+    """The shape with the forms of its holes as these lines have them.
+
+    Holes of no meaning in which all lines say the same are filled: each costs time on each line.
+    """
     texts, holes = [shape.texts[0]], []
     for index, (hole, after) in enumerate(zip(shape.holes, shape.texts[1:], strict=True)):
         said = {values[index] for values in lines}
-        if hole.role is Role.UNREAD and len(said) == 1:
+        if hole.role is Role.UNREAD and len(said) == 1 and len(lines) >= FEW_EXAMPLES:
             texts[-1] += said.pop() + after
-        else:
-            holes.append(hole)
-            texts.append(after)
+            continue
+        form = _form(hole, said)
+        quote = '"' if form is Form.QUOTED else ""
+        texts[-1] += quote
+        holes.append(replace(hole, form=form))
+        texts.append(quote + after)
     return replace(shape, texts=tuple(texts), holes=tuple(holes))
+
+
+def _form(hole: Hole, said: Collection[str]) -> Form:
+    """The form of what is said in a hole. What the model says has none: it is looked at as it stands in the line."""
+    if hole.role is Role.TEXT:
+        return Form.ANY
+    if all(_NUMBER.fullmatch(value) for value in said):
+        return Form.BARE
+    return Form.QUOTED if all(_PLAIN_STRING.fullmatch(value) for value in said) else Form.ANY
 
 
 def _shape(pieces: Sequence[_Piece], line: Mapping[str, Any], expect: Expectation) -> Shape | None:

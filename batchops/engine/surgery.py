@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import orjson
 from batchops.diagnostics import Diagnostic, UsageProblem, did_you_mean, error
 from batchops.engine.adopt import adopt_batch
 from batchops.engine.approved import job_record
-from batchops.engine.fetch import fetch
+from batchops.engine.fetch import Fetching
 from batchops.engine.gather import gather
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.project import Project
@@ -215,7 +216,8 @@ def _import_batch(run: Run, job: Job, batch_id: str) -> Import:
     requests = adopt_batch(project, run.store, job, batch_id, record)
     found = next(found for found in open_submissions(project) if found.batch_id == batch_id)
     remote = project.provider(found.provider).retrieve(batch_id)
-    is_fetched = remote.status.is_terminal and fetch(run, found, remote, job)
+    with closing(Fetching(run)) as fetching:
+        is_fetched = remote.status.is_terminal and fetching.fetch(found, remote, job)
     return Import(batch_id, requests, is_fetched, str(remote.status))
 
 

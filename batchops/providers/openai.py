@@ -42,7 +42,6 @@ Found = TypeVar("Found", RemoteFile, RemoteBatch)
 
 _CONNECT_SECONDS: Final = 5.0
 _PAGE: Final = 100  # the most that GET /batches allows
-_CHUNK_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 256
 _NOT_SENT: Final = (
     httpx2.ConnectError,
@@ -227,7 +226,7 @@ class OpenAIProvider:
         with self._reads.files.with_streaming_response.content(file_id) as reply:
             if "text/html" in reply.headers.get("content-type", ""):
                 raise Malformed("a page instead of a file")
-            for chunk in reply.iter_bytes(_CHUNK_BYTES):
+            for chunk in reply.iter_bytes():  # as they come: sizes of our own cost a copy of each
                 file.write(chunk)
                 received += len(chunk)
             announced = reply.headers.get("content-length", "")

@@ -8,7 +8,7 @@ import random
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from batchops.plan.prices import Price
 from batchops.providers.provider import BatchStatus, RemoteBatch
 from batchops.spec.job import Retry
 from batchops.store import migrations
+from batchops.store.connection import open_memory
 from batchops.store.store import StateReader
 
 CHAT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
@@ -98,6 +99,11 @@ class SentState(StateReader):
         con.execute("DETACH state")
 
 
+def completed_batch(batch_id: str, endpoint: str, output_file_id: str | None = None) -> RemoteBatch:
+    said = (batch_id, BatchStatus.COMPLETED, endpoint, "file_1", output_file_id)
+    return RemoteBatch(*said, error_file_id=None, created_at=None, total=None, completed=None, failed=None)
+
+
 def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any], list[Any], Totals]:
     """The relations `judged` and `answers` of a case, by line, and the totals."""
     paths = []
@@ -107,22 +113,12 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
     submission = Submission(
         1, UUID(int=0), "job", "local", case.endpoint, "m", "created", 1, lines, 0, None, None, "batch_1", {}, None
     )
-    remote = RemoteBatch(
-        id="batch_1",
-        status=BatchStatus.COMPLETED,
-        endpoint=case.endpoint,
-        input_file_id="file_1",
-        output_file_id=None,
-        error_file_id=None,
-        created_at=None,
-        total=None,
-        completed=None,
-        failed=None,
-    )
-    judging = Judging(
-        SentState(case.expect, lines), submission, remote, Retry(), PRICE, folder=folder, now=NOW
-    )  # fmt: skip
-    try:
+    remote = completed_batch("batch_1", case.endpoint)
+    state = SentState(case.expect, lines)
+    with (
+        closing(open_memory()) as con,
+        closing(Judging(state, submission, remote, Retry(), PRICE, con=con, folder=folder, now=NOW)) as judging,
+    ):
         judging.judge_files(paths)
         judging.judge_unseen()
         totals = judging.finish()
@@ -130,8 +126,6 @@ def judged(case: Case, folder: Path, lines: int = MOST_LINES) -> tuple[list[Any]
         found = [judging.con.execute(f"SELECT {', '.join(types)} FROM {name} ORDER BY line").fetchall()
                  for name, types in relations]  # fmt: skip
         return found[0], found[1], totals
-    finally:
-        judging.close()
 
 
 class Writer:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from result_files import (
     CHAT,
     COMPLETIONS,
+    MOST_LINES,
     RESPONSES,
     SCHEMA,
     TOOLS,
@@ -37,12 +38,12 @@ have few lines to learn from, and vectors and moderations are never taken."""
 _TALLY: Counter[str] = Counter()
 
 
-def both_ways(case: Case, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+def both_ways(case: Case, monkeypatch: pytest.MonkeyPatch, *, lines: int = MOST_LINES) -> tuple[Any, Any]:
     """What the two paths make of a case, the fast one first."""
     with tempfile.TemporaryDirectory() as name, monkeypatch.context() as patch:
-        fast = judged(case, Path(name))
+        fast = judged(case, Path(name), lines)
         patch.setattr(judging, "read_file", lambda *_: False)
-        slow = judged(case, Path(name))
+        slow = judged(case, Path(name), lines)
     assert slow[2].fast_lines == 0
     return fast, slow
 
@@ -115,6 +116,73 @@ def test_plain_successes_are_all_taken_by_the_engine(
     fast, slow = both_ways(Case(endpoint, expect, (content,)), monkeypatch)
     assert fast[2].fast_lines == 20
     assert fast[:2] == slow[:2]
+
+
+_PRETENDERS: tuple[tuple[str, str], ...] = (
+    ('"id": "b7"', r'"id": "b7\", \"x"'),
+    ('"id": "b7"', '"id": "b7", "x": "y"'),
+    ('"id": "b7"', r'"id": "\""'),
+    ('"id": "b7"', r'"id": "\\"'),
+    ('"id": "b7"', '"id": 7'),
+    ('"id": "b7"', '"id": null'),
+    ('"id": "b7"', '"id": {"x": 1}'),
+    ('"id": "b7"', '"id": ""'),
+    ('"request_id": "r7"', r'"request_id": "r\u0037"'),
+    ('"request_id": "r7"', '"request_id": "r7", "status_code": 500'),
+    ('"model": "m7"', r'"model": "m7\", \"choices\": ["'),
+    ('"model": "m7"', '"model": "", "model": "m7"'),
+    ('"model": "m7"', '"model": ""'),
+    ('"model": "m7"', '"model": null'),
+    ('"created": 1007', '"created": "1007"'),
+    ('"created": 1007', r'"created": "\"1007"'),
+    ('"created": 1007', '"created": -0'),
+    ('"created": 1007', '"created": 1e3'),
+    ('"created": 1007', '"created": true'),
+    ('"created": 1007', '"created": [1007]'),
+    ('"created": 1007', '"created": 1007, "created": 1'),
+    ('"prompt_tokens": 17', '"prompt_tokens": "17"'),
+    ('"prompt_tokens": 17', '"prompt_tokens": 17.0'),
+    ('"prompt_tokens": 17', '"prompt_tokens": 017'),
+    ('"prompt_tokens": 17', '"prompt_tokens": 4294967296'),
+    ('"prompt_tokens": 17', '"prompt_tokens": 17, "prompt_tokens": 18'),
+    ('"content": "hello 7"', '"content": "hello 7", "content": "other"'),
+    ('"content": "hello 7"', '"content": "hello 7", "refusal": "No."'),
+    ('"content": "hello 7"', '"content": "hello 7" '),
+    ('"content": "hello 7"', '"content": "hello 7",'),
+    ('"content": "hello 7"', '"content": ""'),
+    ('"content": "hello 7"', '"content": 7'),
+    ('"content": "hello 7"', '"content": ["hello"]'),
+    ('"content": "hello 7"', r'"content": "hello\u0000"'),
+    ('"content": "hello 7"', r'"content": "\ud83d"'),
+    ('"content": "hello 7"', r'"content": "\", \"refusal\": \"No."'),
+    ('"custom_id": "', r'"custom_id": "\u0030'),
+    ('"custom_id": "', '"custom_id": "x", "custom_id": "'),
+    ('"finish_reason": "stop"', '"finish_reason": "STOP"'),
+    ('"finish_reason": "stop"', '"finish_reason": "stop", "finish_reason": "length"'),
+    ('"completion_tokens": 2', '"completion_tokens": 3'),
+    ('"error": null', '"error": {"code": "batch_expired"}'),
+)
+"""Parts of a plain line, and what stands in their place in a line that is not quite one."""
+
+
+def test_lines_that_are_not_quite_like_the_others_are_judged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand where no example is taken from."""
+    lines = [_dated(number) for number in range(240)]
+    plain = lines[7]
+    for number, (part, instead) in enumerate(_PRETENDERS, start=20):
+        assert part in plain
+        lines[number] = plain.replace(identifier(7), identifier(number)).replace(part, instead, 1)
+    fast, slow = both_ways(Case(CHAT, {}, ("\n".join(lines).encode(),)), monkeypatch, lines=len(lines))
+    assert fast[0] == slow[0]
+    assert fast[1] == slow[1]
+    assert len(lines) - len(_PRETENDERS) <= fast[2].fast_lines < len(lines) - len(_PRETENDERS) / 2
+
+
+def _dated(number: int) -> str:
+    choice = {"index": 0, "message": {"role": "assistant", "content": f"hello {number}"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 10 + number, "completion_tokens": 2}
+    body = {"id": "c", "created": 1000 + number, "model": f"m{number}", "choices": [choice], "usage": usage}
+    return line(number, body)
 
 
 def answers(case: Case, tmp_path: Path) -> dict[int, Any]:
