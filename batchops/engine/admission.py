@@ -8,8 +8,8 @@ from typing import Final
 
 from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.judging import ORDINAL
+from batchops.engine.manifest import Cut
 from batchops.engine.run import Run
-from batchops.engine.shards import Shard
 from batchops.engine.sources import WantedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.providers.provider import Provider
@@ -22,17 +22,50 @@ _PERMANENT: Final = (Outcome.BAD_REQUEST, Outcome.NOT_FOUND)
 _OPEN: Final = "('intended', 'creating', 'created', 'revoking')"
 
 
-def is_admitted(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, limits: ShardLimits) -> bool:
-    """Whether the provider has room for this shard. Alone in the queue of its model a shard is always let through."""
-    name = wanted.job.provider
-    if run.full_until.get((name, shard.model), run.now) > run.now:
-        return False
-    if _sent_in_last_hour(run, name) >= provider.profile.max_batches_per_hour:
-        return False
-    if limits.max_tokens is None:
-        return True
-    queued = _queued_tokens(run, name, shard.model)
-    return queued == 0 or queued + shard.est_tokens <= limits.max_tokens
+class Room:
+    """The room that a provider has for the shards of one job. Asked before one is written, and told of each.
+
+    The state is read once and then only before the answer is no: while a job is submitted nobody else sends anything,
+    so that what was counted since is never too little.
+    """
+
+    def __init__(self, run: Run, wanted: WantedJob, provider: Provider, limits: ShardLimits) -> None:
+        self._run, self._name, self._limits = run, wanted.job.provider, limits
+        self._most_batches = provider.profile.max_batches_per_hour
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sent: int | None = None
+        self._queued: dict[str, int] = {}
+
+    def has(self, cut: Cut) -> bool:
+        """Whether this shard may be sent now. Alone in the queue of its model a shard is always let through."""
+        now = self._run.now
+        if self._run.full_until.get((self._name, cut.model), now) > now:
+            return False
+        if self._has(cut):
+            return True
+        self._forget()
+        return self._has(cut)
+
+    def _has(self, cut: Cut) -> bool:
+        if self._sent is None:
+            self._sent = _sent_in_last_hour(self._run, self._name)
+        if self._sent >= self._most_batches:
+            return False
+        if self._limits.max_tokens is None:
+            return True
+        if cut.model not in self._queued:
+            self._queued[cut.model] = _queued_tokens(self._run, self._name, cut.model)
+        queued = self._queued[cut.model]
+        return queued == 0 or queued + cut.tokens <= self._limits.max_tokens
+
+    def take(self, cut: Cut) -> None:
+        """This shard is on its way."""
+        if self._sent is not None:
+            self._sent += 1
+        if cut.model in self._queued:
+            self._queued[cut.model] += cut.tokens
 
 
 def _queued_tokens(run: Run, provider: str, model: str) -> int:

@@ -24,9 +24,10 @@ from batchops.plan.diff import ledger_digest
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 from batchops.request.digest import canonical, digest
 from batchops.spec.job import Job
-from batchops.store.changes import Adopt, AdoptedLine, Created, RequestState
+from batchops.store.changes import Created, RequestState
 from batchops.store.job_changes import JobRecord, RecordPlan
 from batchops.store.store import StateStore
+from batchops.store.surgery import Adopt, AdoptedLine
 
 ORPHANS_SINCE = timedelta(days=30)
 """Result files live 30 days by default: what is older has nothing left to adopt."""

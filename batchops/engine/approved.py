@@ -25,7 +25,6 @@ def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobR
         protected=is_protected(wanted.job, wanted.diff.recorded),
         moved_from=spec.moved_from,
         changes=wanted.changes,
-        positions=f"digests_{wanted.number}",
         desired=wanted.diff.desired,
         is_limited=is_limited,
     )

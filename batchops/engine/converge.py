@@ -21,6 +21,7 @@ from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
+from batchops.engine.sent import keep_planned, note_sent, take_as_recorded
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
@@ -30,7 +31,7 @@ from batchops.plan.model import Action, BatchAction, JobPlan, Plan
 from batchops.providers.provider import Denied, ProviderError, ProviderRefusal, RemoteBatch
 from batchops.request.failures import RowsFailed
 from batchops.spec.job import Job
-from batchops.store.changes import Observed, RequestState
+from batchops.store.changes import Observed
 from batchops.store.job_changes import ForgetJobs, RecordPlan
 
 LISTS_NOTHING = {404, 405, 501}
@@ -129,11 +130,7 @@ class Convergence:
 
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
-        for wanted in gathered.jobs:  # once recorded, a row of another digest reads as never asked
-            gathered.con.execute(
-                f"CREATE OR REPLACE TABLE planned_{wanted.number} AS"
-                f" SELECT key, action FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-            )
+        keep_planned(gathered)
         records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
@@ -152,11 +149,14 @@ class Convergence:
     def submit(self, gathered: Gathered, *, spared: Collection[str | None] = ()) -> bool:
         """Submit everything due of every job but the `spared`; one job's trouble does not stop the others.
 
-        True when all was sent.
+        True when all was sent, and the changes of every job say so.
         """
         is_complete, is_first = True, True
         for wanted in gathered.jobs:
-            if self.run.is_stopping or wanted.address in spared or not self._owes(gathered, wanted):
+            if not self._owes(gathered, wanted):
+                continue
+            if self.run.is_stopping or wanted.address in spared:
+                is_complete = False
                 continue
             if not is_first:  # a job before this one may have asked the same just now
                 gathered.classify(only=wanted)
@@ -170,7 +170,7 @@ class Convergence:
                 self.run.tell(*problem.diagnostics)
                 is_complete = False
             if self.fail_fast and self._has_errors():
-                break
+                return False
         return is_complete
 
     def _owes(self, gathered: Gathered, wanted: WantedJob) -> bool:
@@ -185,19 +185,10 @@ class Convergence:
         return any(self._owes(gathered, wanted) for wanted in gathered.jobs if wanted.address not in self._troubled())
 
     def _submit_job(self, gathered: Gathered, wanted: WantedJob) -> bool:
+        """Submit what is due of one job. True when all was sent, and its changes say so."""
         done = submit_job(self.run, gathered, wanted, shard_limits(self.project, wanted.job))
         self.batches[BatchAction.CREATE] += done.batches
-        with self.run.store.reading(gathered.con):
-            counts = gathered.con.execute(
-                f"""SELECT CASE c.action WHEN 'submit' THEN coalesce(p.action, c.action) ELSE c.action END AS told,
-                           count(*)
-                    FROM {wanted.changes} c JOIN state.requests q ON q.digest = c.digest AND q.round = c.round
-                    LEFT JOIN planned_{wanted.number} p ON p.key = c.key
-                    WHERE c.action IN ('submit', 'resubmit', 'retry') AND q.state = {RequestState.IN_FLIGHT}
-                    GROUP BY told"""
-            ).fetchall()
-        for action, count in counts:
-            self.rows[Action(action)] += count
+        self.rows.update(note_sent(self.run, gathered, wanted, done))
         return not done.is_cut_short
 
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
@@ -205,26 +196,30 @@ class Convergence:
         deadline = _deadline(timeout)
         self._refuse_orphans(gathered)
         self.record(gathered, plan)
-        if not self.submit(gathered) and not self.run.is_stopping and not self._is_over():
+        is_current = self.submit(gathered)
+        if not is_current and not self.run.is_stopping and not self._is_over():
             gathered.refresh_recorded()  # a refusal may have held the job
             gathered.classify()  # once more where a create was lost and its batch is proven absent
             self.submit(gathered, spared=self._troubled())
         interval = self._first_interval()
-        if wait:
+        if wait and not is_current:
             gathered.classify()
         while wait and not self.run.is_stopping and not self._is_over():
             pause = self._pause_before_next(gathered, interval)
             if pause is None or not self._pause(pause, deadline):
                 break
-            has_moved = self.refresh()
+            has_moved, is_current = self.refresh(), False
             interval = self._first_interval() if has_moved else self._longer(interval)
             if has_moved or self._is_due(gathered):
                 gathered.refresh_recorded()
                 gathered.classify()
                 self.submit(gathered, spared=self._troubled())
                 gathered.classify()
-        gathered.refresh_recorded()
-        gathered.classify()
+        if is_current:  # to classify every row anew would only tell what is known
+            take_as_recorded(gathered)
+        else:
+            gathered.refresh_recorded()
+            gathered.classify()
         return self.finish(gathered)
 
     def poll_until_idle(self, timeout: timedelta | None) -> None:

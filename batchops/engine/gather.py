@@ -132,7 +132,8 @@ class Gathered:
     def _digest(self, wanted: WantedJob) -> None:
         """Render what pass one could not settle, unless it was rendered before."""
         n = wanted.number
-        if not self.holds_rows(wanted):
+        is_done = count_rows(self.con, f"digests_{n}") == count_rows(self.con, f"desired_{n}")
+        if is_done or not self.holds_rows(wanted):
             return
         self.con.execute(
             f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN digests_{n} k USING (key)"

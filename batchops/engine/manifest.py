@@ -29,6 +29,11 @@ TAIL = "}\n"
 _IS_RETRY = "action = 'retry' OR round > 0"
 
 
+def due_by(now: datetime) -> str:
+    """SQL for the rows of a changes relation that are sent now."""
+    return f"action IN ('submit', 'resubmit', 'retry') AND coalesce(due_at <= TIMESTAMPTZ '{now.isoformat()}', true)"
+
+
 @dataclass(frozen=True)
 class SendGroup:
     """Requests that are sent alike: same round, attempt and amendment."""
@@ -61,6 +66,10 @@ class Cut:
     inputs: int
     tokens: int
 
+    @property
+    def requests(self) -> int:
+        return self.last - self.first + 1
+
 
 class Manifest:
     """What is due to be sent for one job: groups, and their requests in the relation `name`.
@@ -72,9 +81,7 @@ class Manifest:
     def __init__(self, gathered: Gathered, wanted: WantedJob, now: datetime, profile: Profile) -> None:
         self.name = f"lines_{wanted.number}"
         self._con, self._wanted, self._profile = gathered.con, wanted, profile
-        self._due = (
-            f"action IN ('submit', 'resubmit', 'retry') AND coalesce(due_at <= TIMESTAMPTZ '{now.isoformat()}', true)"
-        )
+        self._due = due_by(now)
         self.groups = self._find_groups()
         if self.groups:
             self._fill()
@@ -107,15 +114,19 @@ class Manifest:
         assert lost == (0,), "every row that is due has been digested"
 
     def _digested(self, group: SendGroup) -> str:
+        """What stands behind FROM for the requests of a group, each column of `_sized` in it."""
+        chosen = f"{self._wanted.changes} c"
         if not group.amendment:
-            return f"digests_{self._wanted.number}"
+            return chosen
         keys, into = f"amended_{self._wanted.number}_{group.number}", f"{self.name}_{group.number}"
         self._con.execute(
             f"CREATE OR REPLACE TABLE {keys} AS"
             f" SELECT min(key) AS key FROM {self._wanted.changes} c WHERE {self._is_of(group)} GROUP BY digest"
         )
         digest_rows(self._con, self._wanted.table.loaded, group.request, keys=keys, into=into)
-        return into
+        own = "c.key, c.digest, c.action, c.due_at, c.round, c.attempts, c.free_attempts, c.amendment"
+        made = "d.row, d.digest AS body_digest, d.body_hash, d.body_bytes, d.inputs, d.input_tokens"
+        return f"(SELECT {own}, {made} FROM {chosen} JOIN {into} d USING (key)) c"
 
     def _is_of(self, group: SendGroup) -> str:
         amendment = "NULL" if group.amendment is None else literal(group.amendment)
@@ -128,14 +139,12 @@ class Manifest:
         row = self._con.execute(f"SELECT strlen({group.head}) FROM (SELECT uuid() AS digest)").fetchone()
         assert row is not None
         around = row[0] + len(TAIL)
-        how = "" if group.amendment else "LEFT"  # of rows that ask the same, one was digested
         return f"""
-            SELECT {group.number} AS group_no, min(d.row) AS row, c.digest, {group.round}::USMALLINT AS round,
-                   {group.attempt}::UTINYINT AS attempt, any_value(d.digest) AS body_digest,
-                   any_value(d.body_hash) AS body_hash, any_value(d.body_bytes) + {around} AS bytes,
-                   any_value(d.inputs) AS inputs, any_value(d.input_tokens) AS tokens
-            FROM {self._wanted.changes} c {how} JOIN {digested} d USING (key)
-            WHERE {self._is_of(group)} GROUP BY c.digest"""
+            SELECT {group.number} AS group_no, min(c.row) AS row, c.digest, {group.round}::USMALLINT AS round,
+                   {group.attempt}::UTINYINT AS attempt, any_value(c.body_digest) AS body_digest,
+                   any_value(c.body_hash) AS body_hash, any_value(c.body_bytes) + {around} AS bytes,
+                   any_value(c.inputs) AS inputs, any_value(c.input_tokens) AS tokens
+            FROM {digested} WHERE {self._is_of(group)} GROUP BY c.digest"""
 
     def _bounds(self, group: SendGroup) -> tuple[int, int]:
         row = self._con.execute(
@@ -207,7 +216,7 @@ class Manifest:
                 f"(SELECT row, rowid AS line, {group.head} AS head, body_digest, body_hash"
                 f" FROM {self.name} WHERE rowid BETWEEN {first} AND {last})"
             )
-            yield group, Piece(lines, first_row, last_row, size)
+            yield group, Piece(lines, last - first + 1, first_row, last_row, size)
 
 
 def _fits(limits: ShardLimits, size: int, inputs: int, tokens: int) -> bool:

@@ -1,27 +1,32 @@
 """Rows → input files: the requests of one job, rendered and packed under the provider's limits.
 
-A shard is written and fsynced before anything is recorded of it. Requests of one shard share their model, and retries
-keep to shards of their own.
+A shard is written before anything is recorded of it. It is not synced: only the process that wrote it ever reads it,
+and one that died is never sent. Requests of one shard share their model, and retries keep to shards of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from uuid import UUID
+
+import duckdb
 
 from batchops.engine.gather import Gathered
 from batchops.engine.manifest import TAIL, Cut, Manifest
 from batchops.engine.sources import WantedJob
+from batchops.engine.work import MEMORY_LIMIT
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
 from batchops.request.lines import LineWriter, line_writer
+
+WRITING_LIMIT = "400MB"
 
 
 @dataclass(frozen=True)
@@ -59,41 +64,61 @@ def parse_custom_id(text: str) -> tuple[UUID, int, int] | None:
         return None
 
 
-def write_shards(
-    gathered: Gathered, wanted: WantedJob, limits: ShardLimits, now: datetime, profile: Profile
-) -> Iterator[Shard]:
-    """Render what is due and yield each input file as soon as it is full and fsynced. Never holds more than one."""
+@contextmanager
+def shard_writer(gathered: Gathered, wanted: WantedJob, now: datetime, profile: Profile) -> Iterator[ShardWriter]:
+    """Write what is due by then for one job; whatever helps to render it ends with the block."""
     folder = gathered.folder / "shards"
     folder.mkdir(exist_ok=True)
     manifest = Manifest(gathered, wanted, now, profile)
-    with ExitStack() as stack:
+    with _frugal(gathered.con), ExitStack() as stack:
         writers = [
             stack.enter_context(line_writer(gathered.con, wanted.table.loaded, group.request, tail=TAIL))
             for group in manifest.groups
         ]
-        for cut in manifest.cuts(limits):
-            yield _written(manifest, cut, writers, folder)
+        yield ShardWriter(manifest, writers, folder)
 
 
-def _written(manifest: Manifest, cut: Cut, writers: list[LineWriter], folder: Path) -> Shard:
-    token, hashed = uuid.uuid4(), hashlib.sha256()
-    path = folder / f"{token}.jsonl"
-    with path.open("wb") as file:
-        for group, piece in manifest.pieces(cut):
-            for block in writers[group.number].write(piece):
+@contextmanager
+def _frugal(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Less memory for the engine: it would keep what it has read of the source, and each row is read once."""
+    con.execute(f"SET memory_limit = '{WRITING_LIMIT}'")
+    try:
+        yield
+    finally:
+        con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+
+
+class ShardWriter:
+    """What one job sends: first cut into files, then each file written when it may be sent."""
+
+    def __init__(self, manifest: Manifest, writers: list[LineWriter], folder: Path) -> None:
+        self._manifest, self._writers, self._folder = manifest, writers, folder
+
+    def cuts(self, limits: ShardLimits) -> Iterator[Cut]:
+        """The files, none of them written, in the order in which they are sent."""
+        return self._manifest.cuts(limits)
+
+    def write(self, cut: Cut) -> Shard:
+        """Render one file. Raises NotAsPlanned."""
+        token, hashed = uuid.uuid4(), hashlib.sha256()
+        path = self._folder / f"{token}.jsonl"
+        with path.open("wb") as file:
+            for block in self._blocks(cut):
                 file.write(block)
                 hashed.update(block)
-        file.flush()
-        os.fsync(file.fileno())
-        assert file.tell() == cut.bytes, "every piece was measured when it was written"
-    return Shard(
-        token=token,
-        path=path,
-        model=cut.model,
-        is_retry=cut.is_retry,
-        manifest=manifest.of(cut),
-        requests=cut.last - cut.first + 1,
-        shard_bytes=cut.bytes,
-        est_tokens=cut.tokens,
-        sha256=hashed.digest(),
-    )
+            assert file.tell() == cut.bytes, "every piece was measured when it was written"
+        return Shard(
+            token=token,
+            path=path,
+            model=cut.model,
+            is_retry=cut.is_retry,
+            manifest=self._manifest.of(cut),
+            requests=cut.requests,
+            shard_bytes=cut.bytes,
+            est_tokens=cut.tokens,
+            sha256=hashed.digest(),
+        )
+
+    def _blocks(self, cut: Cut) -> Iterator[bytes | memoryview]:
+        for number, pieces in groupby(self._manifest.pieces(cut), key=lambda piece: piece[0].number):
+            yield from self._writers[number].write(piece for _, piece in pieces)

@@ -82,8 +82,13 @@ def take_snapshot(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> SourceTa
 
 
 def _fingerprinted(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> SourceTable:
-    _fingerprint(con, wanted, table, f"desired_{wanted.number}")
-    con.execute(f"CREATE OR REPLACE TABLE digests_{wanted.number} ({DIGEST_COLUMNS})")
+    """Fingerprint rows that are loaded, and digest those of a new job: each of them must be rendered anyhow."""
+    n = wanted.number
+    _fingerprint(con, wanted, table, f"desired_{n}")
+    if wanted.diff.recorded is None:
+        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
+    else:
+        con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
     return table
 
 

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from batchops.diagnostics import Diagnostic, error, warning
-from batchops.engine.admission import canary_limits, is_admitted
+from batchops.engine.admission import Room, canary_limits
 from batchops.engine.gather import Gathered
 from batchops.engine.ledger import Submission
+from batchops.engine.manifest import Cut
 from batchops.engine.run import Run
 from batchops.engine.settle import settle_one
-from batchops.engine.shards import Shard, write_shards
+from batchops.engine.shards import Shard, ShardWriter, shard_writer
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
 from batchops.plan.estimate import ShardLimits
@@ -46,6 +47,8 @@ BACKPRESSURE = timedelta(minutes=5)
 class Submitted:
     """What one pass of submitting did."""
 
+    due_by: datetime
+    """What was due by then was to be sent."""
     requests: int = 0
     batches: int = 0
     is_cut_short: bool = False
@@ -55,7 +58,7 @@ class Submitted:
 
 def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLimits) -> Submitted:
     """Submit everything of one job that is due. Uploads run in parallel while the next shard is rendered."""
-    done = Submitted()
+    done = Submitted(run.now)
     first = canary_limits(run, wanted, limits)
     if first is None:
         done.is_cut_short = True
@@ -65,16 +68,20 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     slots = threading.Semaphore(parallel)
     numbers = count(_next_number(run))  # under the lease nobody else makes submissions
     futures: list[Future[None]] = []
-    with ThreadPoolExecutor(max_workers=parallel) as pool:
-        for shard in write_shards(gathered, wanted, first, run.now, provider.profile):
-            slots.acquire()
+    with (
+        ThreadPoolExecutor(max_workers=parallel) as pool,
+        shard_writer(gathered, wanted, done.due_by, provider.profile) as writer,
+    ):
+        room = Room(run, wanted, provider, limits)
+        for cut in writer.cuts(first):
             is_canary_out = first is not limits and bool(futures)
-            if is_canary_out or done.is_cut_short or not _may_send(run, wanted, provider, shard, limits):
+            may_send = not is_canary_out and room.has(cut)
+            shard = _written(run, writer, cut, slots, done) if may_send and not _is_over(run, done) else None
+            if shard is None:
                 done.is_cut_short = True
-                shard.path.unlink()
-                slots.release()
                 break
             intent = _intend(run, gathered, wanted, shard, next(numbers))
+            room.take(cut)
             task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
             task.add_done_callback(lambda _: slots.release())
             futures.append(task)
@@ -83,8 +90,19 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     return done
 
 
-def _may_send(run: Run, wanted: WantedJob, provider: Provider, shard: Shard, limits: ShardLimits) -> bool:
-    return not run.is_stopping and is_admitted(run, wanted, provider, shard, limits)
+def _is_over(run: Run, done: Submitted) -> bool:
+    return run.is_stopping or done.is_cut_short
+
+
+def _written(run: Run, writer: ShardWriter, cut: Cut, slots: threading.Semaphore, done: Submitted) -> Shard | None:
+    """Write a shard, and wait until one before it is sent; None when nothing more is to be sent by then."""
+    shard = writer.write(cut)
+    slots.acquire()
+    if _is_over(run, done):
+        shard.path.unlink()
+        slots.release()
+        return None
+    return shard
 
 
 def _next_number(run: Run) -> int:

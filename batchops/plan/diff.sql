@@ -3,13 +3,14 @@
 --
 -- Reads   open_N (see find_open), digests_N (key, digest, …: of every unmatched row), desired_N (key), and the attached
 --         state.
--- Writes  changes_N: one row for each open row, and one for each row to forget.
+-- Writes  changes_N: one row for each open row, and one for each row to forget. `row`, `body_digest` and `body_hash`
+--         are those of digests_N: what is sent is found, and proved to be what was planned, without another join.
 -- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and o.key; the flags keep, forget,
 --         held; and change_reason, the part of the spec that moved.
 CREATE OR REPLACE TABLE changes_{n} AS
 WITH desired AS MATERIALIZED (
     SELECT o.*, CASE WHEN g.key IS NULL THEN o.recorded_digest ELSE {salted} END AS digest,
-           g.body_bytes, g.input_tokens, g.inputs
+           g.body_bytes, g.input_tokens, g.inputs, g.row, g.digest AS body_digest, g.body_hash
     FROM open_{n} o LEFT JOIN digests_{n} g USING (key)
 ),
 ledger AS (
@@ -72,10 +73,10 @@ SELECT p.key, p.fingerprint, p.digest, p.new_round AS round,
            OR p.new_round <> p.recorded_round
            OR (p.is_standing AND p.fingerprint <> p.recorded_fingerprint) AS moves,
        p.body_bytes, p.input_tokens, p.inputs, q.due_at, coalesce(q.attempts, 0) AS attempts,
-       coalesce(q.free_attempts, 0) AS free_attempts, q.amendment
+       coalesce(q.free_attempts, 0) AS free_attempts, q.amendment, p.row, p.body_digest, p.body_hash
 FROM placed p
 LEFT JOIN state.requests q ON q.digest = p.digest AND q.round = p.new_round
 UNION ALL
-SELECT r.key, r.fingerprint, r.digest, r.round, 'forget', 'row_removed', true, 0, 0, 0, NULL, 0, 0, NULL
+SELECT r.key, r.fingerprint, r.digest, r.round, 'forget', 'row_removed', true, 0, 0, 0, NULL, 0, 0, NULL, NULL, NULL, NULL
 FROM state.rows r
 WHERE {forget} AND r.job_id = {job_id} AND NOT EXISTS (FROM desired_{n} d WHERE d.key = r.key)

@@ -6,16 +6,18 @@ Jinja2 the digest itself. A row that SQL leaves to Jinja2, and one whose hash di
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import duckdb
 
 from batchops.request.blocks import blocks
 from batchops.request.general import NotAsPlanned
 from batchops.request.render import fetched_columns, utc_cursor
-from batchops.request.source import CARRIED, DIGEST, HASH, HEAD, KEY, LINE, SourceTable
+from batchops.request.source import CARRIED, DIGEST, HASH, HEAD, KEY, LINE, ROW, SourceTable
 from batchops.request.sql import FastPath, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.values import literal, quoted
@@ -29,14 +31,21 @@ class Piece:
     """Rows that are written together, held in memory by the engine.
 
     `lines` is a relation (row BIGINT, line BIGINT, head VARCHAR, body_digest UUID, body_hash UBIGINT): the position in
-    the source, the order, what stands before the body, and what the body must be (`render.digest_rows`). `first_row`
-    and `last_row` bound the positions, `size` is the bytes that all lines have together.
+    the source, the order, what stands before the body, and what the body must be (`render.digest_rows`). It has
+    `count` lines, in their order, no two of one row. `first_row` and `last_row` bound the positions, `size` is the
+    bytes that all lines have together.
     """
 
     lines: str
+    count: int
     first_row: int
     last_row: int
     size: int
+
+    @property
+    def is_stretch(self) -> bool:
+        """Whether it is made of every row between the first and the last."""
+        return self.last_row - self.first_row + 1 == self.count
 
 
 @contextmanager
@@ -72,8 +81,26 @@ class LineWriter:
             tail,
         )
 
-    def write(self, piece: Piece) -> Iterator[bytes | memoryview]:
-        """The lines of a piece, joined in blocks; a block is good until the next. Raises NotAsPlanned."""
+    def write(self, pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
+        """The lines of the pieces, joined in blocks; a block is good until the next. Raises NotAsPlanned.
+
+        The engine makes a piece in one thread: the next is made while a block is used.
+        """
+        if self._path is None:  # what renders row by row spreads its work by itself
+            yield from chain.from_iterable(map(self._row_by_row, pieces))
+            return
+        with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as pool:
+            making = (stack.enter_context(closing(self._piece(piece))) for piece in pieces)
+            begun = ((made, pool.submit(next, made, None)) for made in making)
+            coming = next(begun, None)
+            while coming is not None:
+                made, first = coming
+                block, coming = first.result(), next(begun, None)
+                if block is not None:
+                    yield block
+                    yield from made
+
+    def _piece(self, piece: Piece) -> Generator[bytes | memoryview, None, None]:
         if self._path is None or not (yield from self._by_sql(self._path, piece)):
             yield from self._row_by_row(piece)
 
@@ -130,14 +157,19 @@ class LineWriter:
     def _rows(self, piece: Piece) -> str:
         """The rows of the source that a piece is made of, in order, with what is carried along.
 
-        They are put in order before they are rendered, when they are shorter; from there on the engine keeps an order.
+        A stretch of the source is laid beside its lines; the engine does that in one thread, as the two are stored.
+        Others are joined, and put in order before they are rendered, when they are shorter; from there on the engine
+        keeps an order. Whatever it does, the hash of each body says whether it stands behind its own head.
         """
         used = "".join(f", s.{quoted(name)}" for name in self._columns)
-        return (
-            f"(SELECT s.{KEY}{used}, l.line AS {LINE}, l.head AS {HEAD}, l.body_digest AS {DIGEST},"
-            f" l.body_hash AS {HASH} FROM {self._table.name} AS s JOIN {piece.lines} AS l ON s.rowid = l.row"
-            f" WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row} ORDER BY {LINE})"
-        )
+        chosen = f"s.{KEY}{used}, l.line AS {LINE}, l.head AS {HEAD}, l.body_digest AS {DIGEST}, l.body_hash AS {HASH}"
+        between = f"{self._table.name} AS s WHERE s.rowid BETWEEN {piece.first_row} AND {piece.last_row}"
+        if piece.is_stretch:
+            return (
+                f"(SELECT {chosen} FROM (SELECT s.{KEY}{used} FROM {between}) AS s POSITIONAL JOIN {piece.lines} AS l)"
+            )
+        rows = f"(SELECT s.{KEY}{used}, s.rowid AS {ROW} FROM {between})"
+        return f"(SELECT {chosen} FROM {rows} AS s JOIN {piece.lines} AS l ON s.{ROW} = l.row ORDER BY {LINE})"
 
 
 _HEX = f"replace(CAST({DIGEST} AS VARCHAR), '-', '')"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -247,21 +248,34 @@ def _digest_by_jinja(
     failures = Failures(request.job)
     columns = fetched_columns(table, request)
     fetched = _fetched(con, table, [KEY, table.position, *columns.values()], keys, _INSERT_ROWS)
-    with rendering(request, list(columns)) as each:
-        for made in each("digests", ((rows,) for rows in fetched)):
-            for key, problem in made.failed:
+    with rendering(request, list(columns)) as each, _one_commit(con):
+        for digests in each("digests", ((rows,) for rows in fetched)):
+            for key, problem in digests.failed:
                 failures.add(key, problem)
-            _insert(con, into, made, request.inputs)
+            _insert(con, into, digests, request.inputs)
     failures.raise_any()
 
 
-def _insert(con: duckdb.DuckDBPyConnection, into: str, made: Digests, inputs: int) -> None:
-    if made.keys:
-        con.execute(
-            f"INSERT INTO {into} SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[]), unnest(?::VARCHAR[])::UUID,"
-            f" unnest(?::UINTEGER[]), unnest(?::UINTEGER[]), {inputs}, NULL",
-            [made.keys, made.rows, made.digests, made.body_bytes, made.input_tokens],
-        )
+@contextmanager
+def _one_commit(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that the block writes in one transaction: a commit for each batch would wait for the disk each time."""
+    con.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+    con.execute("COMMIT")
+
+
+def _insert(con: duckdb.DuckDBPyConnection, into: str, digests: Digests, inputs: int) -> None:
+    con.execute(
+        f"""INSERT INTO {into}
+            SELECT made->>0, (made->>1)::BIGINT, (made->>2)::UUID, (made->>3)::UINTEGER, (made->>4)::UINTEGER, {inputs},
+                   NULL
+            FROM (SELECT unnest(from_json(?, '["JSON"]')) AS made)""",
+        [digests.made],
+    )
 
 
 def fetched_columns(table: SourceTable, request: CompiledRequest) -> dict[str, str]:

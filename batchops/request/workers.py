@@ -53,7 +53,7 @@ class _Spreading:
 
     def __init__(self, request: CompiledRequest, columns: Sequence[str], count: int, stack: ExitStack) -> None:
         self._general = General(request, columns)
-        self._make = partial(_Workers, request.job, columns, count) if count > 1 else None
+        self._make = partial(_Workers, request.job, columns, self._general, count) if count > 1 else None
         self._stack = stack
         self._workers: _Workers | None = None
         self._rows = 0
@@ -71,8 +71,15 @@ class _Spreading:
 
 
 class _Workers:
-    def __init__(self, job: Job, columns: Sequence[str], count: int) -> None:
-        self._job, self._columns, self._count = job, tuple(columns), count
+    """So many places to render at once: workers, and this process where there are but two.
+
+    Where there are more, this process has enough to do with what they take and give.
+    """
+
+    def __init__(self, job: Job, columns: Sequence[str], general: General, count: int) -> None:
+        self._job, self._columns, self._general = job, tuple(columns), general
+        self._count = max(count - 1, 1)
+        self._is_here_too = count == 2
         self.processes: list[Process] = []
 
     def __enter__(self) -> _Workers:
@@ -105,14 +112,22 @@ class _Workers:
             _pipe(process.stdout).close()
 
     def __call__(self, method: str, batches: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        waiting: deque[Process] = deque()
-        for process, batch in zip(cycle(self.processes), batches, strict=False):
-            if len(waiting) == len(self.processes):
-                yield _answer(waiting.popleft())
-            _ask(process, (method, batch))
-            waiting.append(process)
+        places: list[Process | None] = [*self.processes, *([None] if self._is_here_too else [])]
+        waiting: deque[Callable[[], Any]] = deque()
+        for place, batch in zip(cycle(places), batches, strict=False):
+            if len(waiting) == len(places):
+                yield waiting.popleft()()
+            waiting.append(self._begun(place, method, batch))
         while waiting:
-            yield _answer(waiting.popleft())
+            yield waiting.popleft()()
+
+    def _begun(self, place: Process | None, method: str, batch: tuple[Any, ...]) -> Callable[[], Any]:
+        """What gives the answer, once it is its turn; here a batch is rendered at once."""
+        if place is None:
+            made = getattr(self._general, method)(*batch)
+            return lambda: made
+        _ask(place, (method, batch))
+        return partial(_answer, place)
 
 
 def _ask(process: Process, question: object) -> None:

@@ -30,6 +30,8 @@ class RequestState(IntEnum):
     HELD = 5
 
 
+_SENDABLE = f"({RequestState.PENDING}, {RequestState.WAITING})"
+
 FREE_ATTEMPTS = 10
 """Tries that cost nothing (expired, cancelled, never executed, too much queued) before a row is held."""
 
@@ -66,12 +68,8 @@ def _hold(con: duckdb.DuckDBPyConnection, submission_id: int, because: str) -> N
 
 
 @dataclass(frozen=True)
-class Intend:
-    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on.
-
-    `manifest` names a relation of the caller's connection, one row for each request: line, digest, round, attempt,
-    body_digest.
-    """
+class NewSubmission:
+    """A submission that enters the state: its number and token, whose it is, and where it is answered."""
 
     submission_id: int
     token: UUID
@@ -81,6 +79,20 @@ class Intend:
     endpoint: str
     model: str
     fence: int
+
+    @property
+    def subject(self) -> str:
+        return self.address
+
+
+@dataclass(frozen=True)
+class Intend(NewSubmission):
+    """Before anything is sent: the shard and its manifest. All its requests are in flight from here on.
+
+    `manifest` names a relation of the caller's connection, one row for each request: line, digest, round, attempt,
+    body_digest.
+    """
+
     sha256: bytes
     shard_bytes: int
     est_tokens: int
@@ -88,10 +100,6 @@ class Intend:
     manifest: str
     expect: Mapping[str, Any]
     kind: ClassVar[str] = "intended"
-
-    @property
-    def subject(self) -> str:
-        return self.address
 
     def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
         job = con.execute(
@@ -122,103 +130,35 @@ class Intend:
                 SELECT ?, line, digest, round, attempt, body_digest, NULL FROM {self.manifest}""",
             [self.submission_id],
         )
-        taken = con.execute(
-            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
-                    line = a.line, due_at = NULL
-                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
-                  AND q.state IN ({RequestState.PENDING}, {RequestState.WAITING})""",
-            [self.submission_id],
-        ).fetchone()
-        if taken is None or taken[0] != self.requests:
+        if self._take(con) != self.requests:
             raise PhaseConflict("a request of this shard is already in flight or answered")
         return {"submission_id": self.submission_id, "token": str(self.token), "requests": self.requests}
 
+    def _take(self, con: duckdb.DuckDBPyConnection) -> int:
+        """Put the requests in flight that may be sent; returns how many were.
 
-@dataclass(frozen=True)
-class AdoptedLine:
-    """One request of a batch that this state did not send; `custom_id` only where the line is not ours."""
+        First tries lie together in the order of their lines (see `RecordPlan`): they are looked for from the first
+        line's request on, and in the whole ledger only what is not found there.
+        """
+        first = con.execute(
+            f"SELECT rowid FROM state.requests WHERE state IN {_SENDABLE} AND digest ="
+            " (SELECT digest FROM state.attempts WHERE submission_id = ? AND line = 0) LIMIT 1",
+            [self.submission_id],
+        ).fetchone()
+        taken = 0
+        if first is not None:
+            taken = self._take_among(con, f"q.rowid BETWEEN {first[0]} AND {first[0] + self.requests - 1}")
+        return taken if taken == self.requests else taken + self._take_among(con, "true")
 
-    digest: UUID
-    round: int
-    attempt: int
-    custom_id: str | None
-
-
-@dataclass(frozen=True)
-class Adopt:
-    """Take over a batch of another state or another tool: its requests are in flight until it is fetched."""
-
-    submission_id: int
-    token: UUID
-    address: str
-    environment: str
-    provider: str
-    endpoint: str
-    model: str
-    fence: int
-    file_id: str
-    batch_id: str
-    remote: Mapping[str, Any]
-    expect: Mapping[str, Any]
-    lines: Sequence[AdoptedLine]
-    kind: ClassVar[str] = "adopted"
-
-    @property
-    def subject(self) -> str:
-        return self.address
-
-    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
-        known = con.execute("SELECT count(*) FROM state.submissions WHERE batch_id = ?", [self.batch_id]).fetchone()
-        if known is None or known[0]:
-            raise PhaseConflict(f"batch {self.batch_id} is on record already")
-        con.execute(
-            """INSERT INTO state.submissions SELECT ?, ?, job_id, ?, ?, ?, 'created', ?, NULL, NULL, ?, 0, ?, NULL, ?,
-               ?, ?, ?, NULL, ? FROM state.jobs WHERE environment = ? AND address = ?""",
-            [
-                self.submission_id,
-                self.token,
-                self.provider,
-                self.endpoint,
-                self.model,
-                self.fence,
-                len(self.lines),
-                self.file_id,
-                self.batch_id,
-                to_json(self.remote),
-                now,
-                now,
-                to_json(self.expect),
-                self.environment,
-                self.address,
-            ],
-        )
-        con.execute(
-            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
-            " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
-            [
-                self.submission_id,
-                len(self.lines),
-                [line.digest for line in self.lines],
-                [line.round for line in self.lines],
-                [line.attempt for line in self.lines],
-                [line.custom_id for line in self.lines],
-            ],
-        )
-        con.execute(
-            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
-                    line = a.line, due_at = NULL
+    def _take_among(self, con: duckdb.DuckDBPyConnection, condition: str) -> int:
+        row = con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = ?, line = a.line,
+                    due_at = NULL
                 FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
-                  AND q.state <> {RequestState.ANSWERED}""",
-            [self.submission_id],
-        )
-        con.execute(
-            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts, submission_id, line)
-                SELECT digest, round, {RequestState.IN_FLIGHT}, 0, 0, submission_id, line FROM state.attempts a
-                WHERE submission_id = ?
-                  AND NOT EXISTS (FROM state.requests q WHERE q.digest = a.digest AND q.round = a.round)""",
-            [self.submission_id],
-        )
-        return {"submission_id": self.submission_id, "batch_id": self.batch_id, "requests": len(self.lines)}
+                  AND q.state IN {_SENDABLE} AND {condition}""",
+            [self.submission_id, self.submission_id],
+        ).fetchone()
+        return int(row[0]) if row else 0
 
 
 @dataclass(frozen=True)

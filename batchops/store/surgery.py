@@ -1,18 +1,20 @@
-"""Changes that a person asks for: named values like those in changes.py, made by `batchops state` and `unlock`.
+"""Changes that a person asks for: named values like those in changes.py, made by `batchops state`, `import`
+and `unlock`.
 
 They move what is recorded; none of them can make a paid answer disappear from the ledger.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
+from uuid import UUID
 
 import duckdb
 
-from batchops.store.changes import PhaseConflict, RequestState
+from batchops.store.changes import NewSubmission, PhaseConflict, RequestState, to_json
 
 
 @dataclass(frozen=True)
@@ -218,3 +220,78 @@ def _rebuild_requests(con: duckdb.DuckDBPyConnection) -> int:
 def _count(con: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = con.execute(sql).fetchone()
     return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True)
+class AdoptedLine:
+    """One request of a batch that this state did not send; `custom_id` only where the line is not ours."""
+
+    digest: UUID
+    round: int
+    attempt: int
+    custom_id: str | None
+
+
+@dataclass(frozen=True)
+class Adopt(NewSubmission):
+    """Take over a batch of another state or another tool: its requests are in flight until it is fetched."""
+
+    file_id: str
+    batch_id: str
+    remote: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    lines: Sequence[AdoptedLine]
+    kind: ClassVar[str] = "adopted"
+
+    def perform(self, con: duckdb.DuckDBPyConnection, now: datetime) -> dict[str, Any]:
+        known = con.execute("SELECT count(*) FROM state.submissions WHERE batch_id = ?", [self.batch_id]).fetchone()
+        if known is None or known[0]:
+            raise PhaseConflict(f"batch {self.batch_id} is on record already")
+        con.execute(
+            """INSERT INTO state.submissions SELECT ?, ?, job_id, ?, ?, ?, 'created', ?, NULL, NULL, ?, 0, ?, NULL, ?,
+               ?, ?, ?, NULL, ? FROM state.jobs WHERE environment = ? AND address = ?""",
+            [
+                self.submission_id,
+                self.token,
+                self.provider,
+                self.endpoint,
+                self.model,
+                self.fence,
+                len(self.lines),
+                self.file_id,
+                self.batch_id,
+                to_json(self.remote),
+                now,
+                now,
+                to_json(self.expect),
+                self.environment,
+                self.address,
+            ],
+        )
+        con.execute(
+            "INSERT INTO state.attempts SELECT ?, unnest(range(?)), unnest(?::UUID[]), unnest(?::USMALLINT[]),"
+            " unnest(?::UTINYINT[]), NULL, unnest(?::VARCHAR[])",
+            [
+                self.submission_id,
+                len(self.lines),
+                [line.digest for line in self.lines],
+                [line.round for line in self.lines],
+                [line.attempt for line in self.lines],
+                [line.custom_id for line in self.lines],
+            ],
+        )
+        con.execute(
+            f"""UPDATE state.requests q SET state = {RequestState.IN_FLIGHT}, submission_id = a.submission_id,
+                    line = a.line, due_at = NULL
+                FROM state.attempts a WHERE a.submission_id = ? AND a.digest = q.digest AND a.round = q.round
+                  AND q.state <> {RequestState.ANSWERED}""",
+            [self.submission_id],
+        )
+        con.execute(
+            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts, submission_id, line)
+                SELECT digest, round, {RequestState.IN_FLIGHT}, 0, 0, submission_id, line FROM state.attempts a
+                WHERE submission_id = ?
+                  AND NOT EXISTS (FROM state.requests q WHERE q.digest = a.digest AND q.round = a.round)""",
+            [self.submission_id],
+        )
+        return {"submission_id": self.submission_id, "batch_id": self.batch_id, "requests": len(self.lines)}

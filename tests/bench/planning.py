@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import duckdb
+from floors import BY_SQL
 from measuring import Measured, batchops, measure, median, middle, tell
 
 from batchops.engine.approved import job_record
@@ -40,10 +41,6 @@ template:
   - {{role: user, content: "{template}"}}
 params: {{max_completion_tokens: 100}}
 """
-BY_SQL = "{{ text }}"
-BY_JINJA = "{{ text }}{% for i in [1] %}{% endfor %}"
-"""Renders the same; loops are left to Jinja2."""
-
 FLOOR = """\
 import duckdb, os
 if os.path.exists('floor.duckdb'): os.remove('floor.duckdb')

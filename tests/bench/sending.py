@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import duckdb
+import planning
 from floors import BY_JINJA, BY_SQL, FLOORS, Began, bare_jinja, busy_seconds, copy_by_engine, script
 from measuring import measure
-from planning import TEXT
+from planning import write_job
 
 from batchops.engine.converge import Convergence
 from batchops.engine.gather import Gathered, gather
@@ -47,22 +48,9 @@ from batchops.settings import load_settings
 
 REPEATS = 3
 HERE = Path(__file__).parent
-SETTINGS = """\
-project = "bench"
+SERVICE = """\
 [providers.openai]
 base_url = "http://127.0.0.1:{port}/v1"
-"""
-JOB = """\
-name: bench
-provider: openai
-source:
-  query: SELECT id, text FROM read_parquet('data/rows.parquet')
-  key: id
-model: gpt-5-mini
-template:
-  - {{role: system, content: You label texts.}}
-  - {{role: user, content: "{template}"}}
-params: {{max_completion_tokens: 100}}
 """
 
 # --- what is measured
@@ -242,13 +230,12 @@ def show(what: str, line: Line, floor: Line) -> None:
 
 
 def make_project(folder: Path, rows: int, port: int, template: str) -> None:
-    for name in ("jobs", "data"):
-        (folder / name).mkdir(exist_ok=True)
-    (folder / "batchops.toml").write_text(SETTINGS.format(port=port))
-    (folder / "jobs" / "bench.yaml").write_text(JOB.format(template=template))
-    target = folder / "data" / "rows.parquet"
-    if not target.exists():
-        duckdb.execute(f"COPY (SELECT i AS id, {TEXT} AS text FROM range({rows}) t(i)) TO '{target}' (FORMAT parquet)")
+    if (folder / "data").exists():
+        write_job(folder, template)
+        return
+    planning.make_project(folder, rows, template=template)
+    with (folder / "batchops.toml").open("a") as settings:
+        settings.write(SERVICE.format(port=port))
 
 
 def forget(folder: Path) -> None:

@@ -17,7 +17,7 @@ from request_parts import make_job, render_all
 
 from batchops.engine import manifest as manifest_module
 from batchops.engine.gather import Gathered
-from batchops.engine.shards import Shard, custom_id, write_shards
+from batchops.engine.shards import Shard, custom_id, shard_writer
 from batchops.engine.sources import WantedJob
 from batchops.plan.diff import DiffJob
 from batchops.plan.estimate import ShardLimits
@@ -53,7 +53,8 @@ class Bench:
         self.con.execute(
             """CREATE TABLE changes_0 AS SELECT key, digest, 0::UTINYINT AS round, 'submit' AS action,
                    NULL::TIMESTAMPTZ AS due_at, 0::UTINYINT AS attempts, 0::UTINYINT AS free_attempts,
-                   NULL::VARCHAR AS amendment FROM digests_0 ORDER BY hash(key)"""
+                   NULL::VARCHAR AS amendment, row, digest AS body_digest, body_hash, body_bytes, inputs, input_tokens
+               FROM digests_0 ORDER BY hash(key)"""
         )
 
     def shards(self, limits: ShardLimits = NO_LIMIT) -> Iterator[tuple[Shard, list[bytes]]]:
@@ -62,14 +63,16 @@ class Bench:
         wanted = WantedJob(0, self.job, self.request, self.table, diff)
         work = SimpleNamespace(con=self.con, folder=self.folder)
         gathered = Gathered(cast(Any, None), cast(Any, work), (wanted,), keeps_rows=True)
-        for shard in write_shards(gathered, wanted, limits, NOW, Profile()):
-            written = shard.path.read_bytes()
-            lines = written.splitlines(keepends=True)
-            assert (len(written), hashlib.sha256(written).digest()) == (shard.shard_bytes, shard.sha256)
-            assert len(lines) == shard.requests
-            assert [identifier(line) for line in lines] == self.manifest(shard)
-            shard.path.unlink()
-            yield shard, lines
+        with shard_writer(gathered, wanted, NOW, Profile()) as writer:
+            for cut in writer.cuts(limits):
+                shard = writer.write(cut)
+                written = shard.path.read_bytes()
+                lines = written.splitlines(keepends=True)
+                assert (len(written), hashlib.sha256(written).digest()) == (shard.shard_bytes, shard.sha256)
+                assert len(lines) == shard.requests
+                assert [identifier(line) for line in lines] == self.manifest(shard)
+                shard.path.unlink()
+                yield shard, lines
 
     def manifest(self, shard: Shard) -> list[str]:
         found = self.con.execute(f"SELECT line, digest, round, attempt FROM {shard.manifest} ORDER BY line").fetchall()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, decide
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open, ledger_digest
 from batchops.plan.model import Action
-from batchops.request.render import SIMULATED
+from batchops.request.render import DIGEST_COLUMNS, SIMULATED
 from batchops.store import migrations
 from batchops.store.connection import open_memory
 
@@ -48,10 +48,7 @@ def _fill(
 ) -> None:
     con.execute("DELETE FROM state.rows; DELETE FROM state.requests")
     con.execute("CREATE OR REPLACE TABLE desired_0 (key VARCHAR, fingerprint UHUGEINT)")
-    con.execute(
-        "CREATE OR REPLACE TABLE digests_0 (key VARCHAR, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER,"
-        " inputs UINTEGER)"
-    )
+    con.execute(f"CREATE OR REPLACE TABLE digests_0 ({DIGEST_COLUMNS})")
     for key, (digest, round_) in recorded.items():
         fingerprint = digest.int | (MADE_UP if was_simulated else 0)
         con.execute("INSERT INTO state.rows VALUES (7, ?, ?, ?, ?, NULL)", [key, fingerprint, digest, round_])
@@ -82,7 +79,7 @@ def _classified(
 ) -> dict[str, tuple[str, UUID, int, bool]]:
     find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
     for (key,) in con.execute("FROM unmatched_0").fetchall():
-        con.execute("INSERT INTO digests_0 VALUES (?, ?, 10, 2, 1)", [key, desired[key][0]])
+        con.execute("INSERT INTO digests_0 VALUES (?, 0, ?, 10, 2, 1, NULL)", [key, desired[key][0]])
     classify(con, job)
     rows = con.execute("SELECT key, action, digest, round, moves FROM changes_0").fetchall() + _settled(con)
     assert len({row[0] for row in rows}) == len(rows), "a row is in more than one class"
@@ -153,8 +150,7 @@ def test_sql_and_python_salt_a_digest_alike(digest: UUID, key: str, salt: str | 
         job = DiffJob(0, {}, is_simulated, salt, False, False, None)
         find_open(con, job)
         con.execute(
-            "CREATE TABLE digests_0 AS SELECT ?::VARCHAR AS key, ?::UUID AS digest, 1::UINTEGER AS body_bytes,"
-            " 1::UINTEGER AS input_tokens, 1::UINTEGER AS inputs",
+            f"CREATE TABLE digests_0 ({DIGEST_COLUMNS}); INSERT INTO digests_0 VALUES (?, 0, ?, 1, 1, 1, NULL)",
             [key, digest],
         )
         classify(con, job)
@@ -188,7 +184,8 @@ def test_thousands_of_rows_are_each_decided_as_the_oracle_does(
     job = _job(chosen)
     find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
     unmatched = [key for (key,) in con.execute("FROM unmatched_0").fetchall()]
-    _bulk(con, "digests_0 SELECT unnest(?), unnest(?::UUID[]), 1, 1, 1", [(key, desired[key][0]) for key in unmatched])
+    _bulk(con, "digests_0 SELECT unnest(?), 0, unnest(?::UUID[]), 1, 1, 1, NULL",
+          [(key, desired[key][0]) for key in unmatched])  # fmt: skip
     classify(con, job)
     classified = con.execute("SELECT key, action, digest, round FROM changes_0").fetchall()
     found = {row[0]: row[1:] for row in classified + _settled(con)}

@@ -102,3 +102,20 @@ def test_a_saved_plan_forgets_the_jobs_that_it_said_it_would(shop: Workshop) -> 
     (shop.root / "jobs/a.yaml").unlink()
     assert shop.run("apply", "plan.json", "--json").lines[-1]["summary"]["rows"]["forget"] == 6
     assert shop.run("plan", "--detailed-exitcode").code == 0
+
+
+def test_what_an_apply_says_at_its_end_is_what_a_plan_finds_after_it(shop: Workshop) -> None:
+    def spec(template: str, first: int, last: int) -> str:
+        source = {"query": f"SELECT i AS id FROM range({first}, {last}) t(i)", "key": "id"}
+        return job(template=template, source=source, lifecycle={"on_remove": "forget"})
+
+    for template in ("One {{ id }}", "Two {{ id }}"):
+        shop.write({"batchops.toml": REAL, "jobs/a.yaml": spec(template, 0, 6)})
+        shop.apply()
+    shop.write({"jobs/a.yaml": spec("One {{ id }}", 1, 8)})
+    said = shop.run("apply", "--auto-approve", "--json").lines[-1]["summary"]["rows"]
+    assert {action: count for action, count in said.items() if count} == {
+        "submit": 2, "reuse": 5, "forget": 1, "in_flight": 2, "unchanged": 5,
+    }  # fmt: skip
+    found = shop.plan("--offline", "--samples", "0")["summary"]["rows"]
+    assert {action: count for action, count in found.items() if count} == {"in_flight": 2, "unchanged": 5}

@@ -44,8 +44,9 @@ def record(store: StateStore, address: str, keys: Sequence[str]) -> None:
     con = open_memory()
     con.execute(
         "CREATE TABLE changes AS SELECT unnest(?::VARCHAR[]) AS key, 1::UHUGEINT AS fingerprint,"
-        " unnest(?::UUID[]) AS digest, 0::UTINYINT AS round, 'submit' AS action, true AS moves",
-        [list(keys), [digest(key) for key in keys]],
+        " unnest(?::UUID[]) AS digest, 0::UTINYINT AS round, 'submit' AS action, true AS moves,"
+        " unnest(range(?)) AS row",
+        [list(keys), [digest(key) for key in keys], len(keys)],
     )
     job = JobRecord(
         environment=ENVIRONMENT,

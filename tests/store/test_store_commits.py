@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import duckdb
 import pytest
-from made_states import TABLES, contents, create, environment, held, lived, record
+from made_states import TABLES, contents, create, digest, environment, held, intend, lived, record
 
 from batchops.diagnostics import BatchopsError, Leased
 from batchops.store.changes import Observed, PhaseConflict
@@ -89,6 +89,18 @@ def test_a_change_that_fails_halfway_leaves_nothing_behind(path: Path) -> None:
             store.commit(FailsHalfway())
         assert contents(path) == before
         assert store.commit(HoldJobs("default", (), "goes on")) == before["meta"][0][1] + 1  # type: ignore[operator]
+
+
+def test_an_intent_takes_its_requests_wherever_they_lie_in_the_ledger(path: Path) -> None:
+    with held(path) as store:
+        record(store, "job", list("abcdef"))
+        intend(store, 1, "job", ["e", "b"])
+        intend(store, 2, "job", ["c", "d"])
+        with pytest.raises(PhaseConflict):
+            intend(store, 3, "job", ["f", "b"])
+        rows = store.rows("SELECT digest, submission_id, line FROM state.requests WHERE state = 1")
+    found = {row["digest"]: (row["submission_id"], row["line"]) for row in rows}
+    assert found == {digest("e"): (1, 0), digest("b"): (1, 1), digest("c"): (2, 0), digest("d"): (2, 1)}
 
 
 def test_a_submission_moves_on_from_the_phase_it_is_in_and_from_no_other(path: Path) -> None:
