@@ -21,7 +21,7 @@ from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
-from batchops.engine.sent import keep_planned, note_sent, take_as_recorded
+from batchops.engine.sent import keep_planned, note_asked_by_others, note_sent, take_as_recorded
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
@@ -159,7 +159,7 @@ class Convergence:
                 is_complete = False
                 continue
             if not is_first:  # a job before this one may have asked the same just now
-                gathered.classify(only=wanted)
+                self.rows.update(note_asked_by_others(gathered, wanted))
             is_first = False
             try:
                 is_complete &= self._submit_job(gathered, wanted)

@@ -39,6 +39,14 @@ def note_sent(run: Run, gathered: Gathered, wanted: WantedJob, done: Submitted) 
     return counts
 
 
+def note_asked_by_others(gathered: Gathered, wanted: WantedJob) -> Counter[Action]:
+    """Bring the changes of a job up to date after jobs before it were sent; its rows that these have asked for."""
+    owed = f"(FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry'))"
+    before = _count(gathered, wanted, owed)
+    gathered.classify(only=wanted)
+    return before - _count(gathered, wanted, owed)
+
+
 def _count(gathered: Gathered, wanted: WantedJob, sent: str) -> Counter[Action]:
     rows = gathered.con.execute(
         f"""SELECT CASE c.action WHEN 'submit' THEN coalesce(p.action, c.action) ELSE c.action END AS told, count(*)

@@ -66,7 +66,8 @@ def test_equal_requests_of_two_jobs_are_asked_once_and_answer_both(yard: Yard) -
     yard.write({"jobs/b.yaml": job("b", rows=7)})
     planned = yard.plan()["summary"]
     assert (planned["rows"]["submit"], planned["batches"]["create"]) == (12, 2)
-    yard.apply()
+    done = yard.apply().lines[-1]["summary"]
+    assert (done["rows"]["submit"], done["batches"]["create"]) == (12, 2)
     yard.hold_laws(rows=5, job="a", requests=7)
     yard.hold_laws(rows=7, job="b", requests=7)
 
