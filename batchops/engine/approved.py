@@ -57,5 +57,6 @@ def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
         "tools": spec.tools,
         "tool_choice": spec.tool_choice,
         "on_remove": spec.lifecycle.on_remove,
+        "reuse": sorted({spec.lifecycle.reuse} | (wanted.diff.recorded.reuse if wanted.diff.recorded else set())),
         "salt": (wanted.diff.recorded.spec.get("salt") if wanted.diff.recorded else None) or wanted.address,
     }

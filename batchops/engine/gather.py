@@ -307,6 +307,7 @@ def _diff_job(
     spec = job.spec
     found = recorded.get(job.address) or (recorded.get(spec.moved_from) if spec.moved_from else None)
     salt = str((found.spec if found else {}).get("salt") or job.address)
+    earlier = (found.reuse if found else set()) - {spec.lifecycle.reuse}
     return DiffJob(
         number=number,
         parts=request.parts,
@@ -315,4 +316,5 @@ def _diff_job(
         keeps_answers=spec.lifecycle.on_change == "keep",
         forgets_removed=spec.lifecycle.on_remove == "forget" and not is_limited,
         recorded=found,
+        earlier_salts=tuple(None if reuse else salt for reuse in earlier),
     )

@@ -43,6 +43,12 @@ class RecordedJob:
     rows: int = 0
     """How many rows are recorded."""
 
+    @property
+    def reuse(self) -> set[bool]:
+        """Every value that `lifecycle.reuse` has had."""
+        modes = self.spec.get("reuse")
+        return set(modes) if isinstance(modes, list) else set()
+
 
 @dataclass(frozen=True)
 class DiffJob:
@@ -56,6 +62,8 @@ class DiffJob:
     keeps_answers: bool
     forgets_removed: bool
     recorded: RecordedJob | None
+    earlier_salts: tuple[str | None, ...] = ()
+    """What stood for `salt` before `lifecycle.reuse` was switched: rows stay on digests that were made with it."""
 
     @property
     def job_id(self) -> int:
@@ -91,12 +99,22 @@ def ledger_digest(digest: UUID, *, key: str, is_simulated: bool, salt: str | Non
     return UUID(hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
-def _salted_sql(job: DiffJob, digest: str, key: str) -> str:
-    if not job.is_simulated and job.salt is None:
-        return digest
-    parts = [f"{digest}::VARCHAR", "chr(0)", "'simulated'" if job.is_simulated else "'real'"]
-    if job.salt is not None:
-        parts += ["chr(0)", "'" + job.salt.replace("'", "''") + "'", "chr(0)", key]
+def _digest_sql(job: DiffJob) -> str:
+    """The ledger's digest of a row: the one it stands on, where that is of the same request."""
+    same = "".join(
+        f" WHEN o.recorded_digest = {_salted_sql(salt, is_simulated=job.is_simulated)} THEN o.recorded_digest"
+        for salt in job.earlier_salts
+    )
+    now = _salted_sql(job.salt, is_simulated=job.is_simulated)
+    return f"CASE{same} ELSE {now} END" if same else now
+
+
+def _salted_sql(salt: str | None, *, is_simulated: bool) -> str:
+    if not is_simulated and salt is None:
+        return "g.digest"
+    parts = ["g.digest::VARCHAR", "chr(0)", "'simulated'" if is_simulated else "'real'"]
+    if salt is not None:
+        parts += ["chr(0)", "'" + salt.replace("'", "''") + "'", "chr(0)", "o.key"]
     return f"sha256({' || '.join(parts)})[1:32]::UUID"
 
 
@@ -159,7 +177,7 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
         _diff_sql().format(
             n=job.number,
             job_id=job.job_id,
-            salted=_salted_sql(job, "g.digest", "o.key"),
+            salted=_digest_sql(job),
             keep=_flag(job.keeps_answers),
             forget=_flag(job.forgets_removed),
             held=_flag(recorded is not None and recorded.held is not None),

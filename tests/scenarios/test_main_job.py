@@ -208,6 +208,21 @@ def test_reuse_false_asks_each_row_for_itself(remote: Workshop, service: Service
     assert remote.plan("--detailed-exitcode")["summary"]["rows"]["unchanged"] == 12
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["off", "on"])
+def test_switching_reuse_and_editing_no_byte_pays_nothing_again(
+    remote: Workshop, service: Service, first: bool
+) -> None:
+    for reuse, template in (
+        (first, "Sum up {{ body }}"),
+        (not first, "Sum up {{ body }}"),
+        (not first, "{{ 'Sum up ' ~ body }}"),
+    ):
+        remote.write({"jobs/chat.yaml": job("chat", template=template, lifecycle={"reuse": reuse})})
+        remote.apply()
+    assert len(service.executions()) == 12
+    assert remote.plan("--detailed-exitcode")["summary"]["rows"]["unchanged"] == 12
+
+
 def test_simulated_answers_never_satisfy_a_real_provider(remote: Workshop, service: Service) -> None:
     remote.write({"jobs/chat.yaml": JOBS["chat"].replace('"name"', '"provider": "local", "name"')})
     remote.apply()
