@@ -125,7 +125,8 @@ class LiveBars:
             title = visible(event.address)
             self._bars[event.batch_id] = self._progress.add_task(title, total=event.total, status=event.status)
         done = (event.completed or 0) + (event.failed or 0)
-        self._progress.update(self._bars[event.batch_id], total=event.total, completed=done, status=event.status)
+        bar = self._bars[event.batch_id]  # shown at once: a batch that is done is taken away the next moment
+        self._progress.update(bar, total=event.total, completed=done, status=event.status, refresh=True)
 
     def _remove(self, batch_id: str) -> None:
         if self._progress is not None and batch_id in self._bars:
