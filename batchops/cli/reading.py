@@ -36,12 +36,13 @@ def state_path(invocation: Invocation) -> Path:
 
 
 @contextmanager
-def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading_state(invocation: Invocation, *, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A snapshot of this environment's state with the views of `results.answers`."""
     from batchops.results.answers import prepare
-    from batchops.store.snapshot import snapshot
+    from batchops.store.snapshot import MEMORY_LIMIT, snapshot
 
-    with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
+    limit = memory_limit or MEMORY_LIMIT
+    with snapshot(state_path(invocation), environment=invocation.loaded.environment, memory_limit=limit) as con:
         prepare(con)
         yield con
 

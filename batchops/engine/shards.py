@@ -16,17 +16,12 @@ from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
-import duckdb
-
 from batchops.engine.gather import Gathered
 from batchops.engine.manifest import TAIL, Cut, Manifest
 from batchops.engine.sources import WantedJob
-from batchops.engine.work import MEMORY_LIMIT
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
 from batchops.request.lines import LineWriter, line_writer
-
-WRITING_LIMIT = "400MB"
 
 
 @dataclass(frozen=True)
@@ -70,22 +65,12 @@ def shard_writer(gathered: Gathered, wanted: WantedJob, now: datetime, profile: 
     folder = gathered.folder / "shards"
     folder.mkdir(exist_ok=True)
     manifest = Manifest(gathered, wanted, now, profile)
-    with _frugal(gathered.con), ExitStack() as stack:
+    with ExitStack() as stack:
         writers = [
             stack.enter_context(line_writer(gathered.con, wanted.table.loaded, group.request, tail=TAIL))
             for group in manifest.groups
         ]
         yield ShardWriter(manifest, writers, folder)
-
-
-@contextmanager
-def _frugal(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Less memory for the engine: it would keep what it has read of the source, and each row is read once."""
-    con.execute(f"SET memory_limit = '{WRITING_LIMIT}'")
-    try:
-        yield
-    finally:
-        con.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
 
 
 class ShardWriter:

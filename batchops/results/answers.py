@@ -132,9 +132,17 @@ class Answers:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
         sql, together = self.select(columns), _LONG_TOGETHER if self.are_long else _BATCH_OF_ROWS
         with _damage_told():
-            result = self.con.execute(sql)
+            result = self.execute(sql)
             while batch := result.fetchmany(together):
                 yield batch
+
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+        """Run SQL of `select`; once more with all the memory it asks for, where what was allowed is too little."""
+        try:
+            return self.con.execute(sql)
+        except duckdb.OutOfMemoryException:  # before the first row: none of them would come out twice
+            self.con.execute("SET memory_limit = '80%'")
+            return self.con.execute(sql)
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:

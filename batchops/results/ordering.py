@@ -16,7 +16,7 @@ import orjson
 
 from batchops.store.connection import sql_text
 
-LONG_BYTES: Final = 1_000
+LONG_BYTES: Final = 500
 """Answers that are longer on average are long; the sort holds 122,880 rows of each thread in memory."""
 MANY_BYTES: Final = 64 * 10**6
 """So much text may be sorted in any case."""

@@ -20,8 +20,14 @@ _OF_ENVIRONMENT = {
 }
 
 
+MEMORY_LIMIT = "400MB"
+"""For SQL of ours; the copy itself spills too."""
+
+
 @contextmanager
-def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def snapshot(
+    state_path: Path, *, environment: str | None = None, memory_limit: str = MEMORY_LIMIT
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """An in-memory connection with a copy of every table of the state (but the lease) in its main schema.
 
     The file is let go before the block begins, so writers do not wait for the reader. `environment` keeps only that
@@ -29,7 +35,7 @@ def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[du
     tables. Raises BatchopsError for a file that is busy too long, damaged, or of a newer version.
     """
     with tempfile.TemporaryDirectory(prefix="batchops-") as spill:
-        con = open_memory(temp_directory=Path(spill))
+        con = open_memory(memory_limit=memory_limit, temp_directory=Path(spill))
         try:
             with StateReader(state_path).reading(con):
                 _copy(con, environment)

@@ -234,7 +234,7 @@ def test_a_query_that_needs_more_memory_is_given_more(
     bench.job(query=query)
     monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
     assert plan_of(gathered_of(keeps_rows=False)).rows(Action.SUBMIT) == 1
-    monkeypatch.setattr(work, "MEMORY_LIMIT", "40MB")
+    monkeypatch.setattr(work, "GENEROUS_LIMIT", "40MB")
     with pytest.raises(BatchopsError) as refused:
         gathered_of(keeps_rows=False)
     (found,) = refused.value.diagnostics

@@ -142,6 +142,23 @@ def test_more_answers_than_memory_holds_come_out_in_order(
     assert all(key == int(start) * 7919 % 10_000 for key, start in found)
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_answers_come_out_even_where_the_memory_that_is_allowed_is_too_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("short")
+    batch = state.submission(job)
+    for number in range(20_000):
+        state.answered(job, f"{number:05}", batch, number, f"{number:08}" * 50)
+    path = state.write()
+    monkeypatch.setattr(
+        "batchops.store.snapshot.open_memory", lambda **given: open_memory(**given | {"memory_limit": "24MB"})
+    )
+    printed = write(path, "short", form)
+    assert len(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed.splitlines()) == 20_000
+
+
 def test_an_empty_text_is_not_a_null_in_csv(tmp_path: Path) -> None:
     state = State(tmp_path / "s.duckdb")
     job = state.job("a")

@@ -29,7 +29,7 @@ def write(answers: Answers, target: Target) -> int:
     try:
         options = f"FORMAT parquet, COMPRESSION zstd{_FEW_TOGETHER if vectors or answers.are_long else ''}"
         copy = f"COPY ({query}) TO {sql_text(str(target.path))} ({options})"
-        written = answers.con.execute(copy).fetchone()
+        written = answers.execute(copy).fetchone()
     except (duckdb.IOException, duckdb.InvalidInputException) as problem:
         if str(target.path) in str(problem):
             detail = str(problem).splitlines()[0][:300]
