@@ -40,7 +40,7 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
     wanted = form or ("json" if invocation.json else "table")
-    with reading_state(invocation, memory_limit="1GB") as con:
+    with reading_state(invocation, is_generous=True) as con:
         room = QueryRoom(con, state_path(invocation).parent)
         room.prepare()
         if room.problems:

@@ -36,12 +36,12 @@ def state_path(invocation: Invocation) -> Path:
 
 
 @contextmanager
-def reading_state(invocation: Invocation, *, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A snapshot of this environment's state with the views of `results.answers`."""
+def reading_state(invocation: Invocation, *, is_generous: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A snapshot of this environment's state with the views of `results.answers`; `is_generous` with memory."""
     from batchops.results.answers import prepare
-    from batchops.store.snapshot import MEMORY_LIMIT, snapshot
+    from batchops.store.snapshot import GENEROUS_LIMIT, MEMORY_LIMIT, snapshot
 
-    limit = memory_limit or MEMORY_LIMIT
+    limit = GENEROUS_LIMIT if is_generous else MEMORY_LIMIT
     with snapshot(state_path(invocation), environment=invocation.loaded.environment, memory_limit=limit) as con:
         prepare(con)
         yield con

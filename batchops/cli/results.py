@@ -45,7 +45,7 @@ def command(
 
     write = sink(_format(form, output, as_json=invocation.json))
     selection = Selection(statuses=_statuses(statuses), limit=limit, everything=everything)
-    with reading_state(invocation) as con:
+    with reading_state(invocation, is_generous=True) as con:
         found, is_recorded = recorded_or_declared(con, job, invocation)
         answers = Answers(con, found, state_path(invocation).parent, selection)
         with open_output(output) as target:

@@ -13,24 +13,21 @@ from batchops.engine.judge import Judged
 from batchops.engine.retry import Cause
 from batchops.providers.provider import BatchError, BatchStatus, RemoteBatch
 from batchops.providers.refusals import TOKEN_LIMIT_CODES, is_quota_code
-from batchops.spec.job import Job, Outcome
+from batchops.spec.job import UNSEEN, Job, Outcome
 
 SHOWN_ERRORS: Final = 5
 
-_ENDINGS: Final = {
-    BatchStatus.EXPIRED: (Outcome.EXPIRED, "The batch expired before this request was executed."),
-    BatchStatus.CANCELLED: (Outcome.CANCELLED, "The batch was cancelled before this request was executed."),
-}
+_ENDINGS: Final = {BatchStatus.EXPIRED: Outcome.EXPIRED, BatchStatus.CANCELLED: Outcome.CANCELLED}
 
 
 def judge_unseen(remote: RemoteBatch, line: int) -> tuple[Judged, Cause]:
     """The outcome of a line (0-based) that is in no file, and how far that try got."""
     if remote.status in _ENDINGS:
-        outcome, message = _ENDINGS[remote.status]
-        return Judged(outcome, message=message), Cause.NEVER_EXECUTED
+        outcome = _ENDINGS[remote.status]
+        return Judged(outcome, message=UNSEEN[outcome]), Cause.NEVER_EXECUTED
     if remote.status is BatchStatus.FAILED:
         return _judge_never_executed(remote.errors, line)
-    return Judged(Outcome.MISSING, message="No line came back for this request."), Cause.EXECUTED
+    return Judged(Outcome.MISSING, message=UNSEEN[Outcome.MISSING]), Cause.EXECUTED
 
 
 def _judge_never_executed(errors: Sequence[BatchError], line: int) -> tuple[Judged, Cause]:

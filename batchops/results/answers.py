@@ -18,7 +18,7 @@ import duckdb
 from batchops.diagnostics import BatchopsError, error
 from batchops.results.ordering import has_long_answers, in_order
 from batchops.results.recorded import RecordedJob
-from batchops.spec.job import Outcome
+from batchops.spec.job import UNSEEN, Outcome
 from batchops.store.connection import sql_text
 
 FAILED = "failed"
@@ -68,6 +68,15 @@ _NO_ANSWERS = (
     "(SELECT NULL::UINTEGER AS submission_id, NULL::UINTEGER AS line, NULL::VARCHAR AS answer,"
     " NULL::VARCHAR AS message, NULL::VARCHAR AS model WHERE false)"
 )
+
+
+_ERRORS = """TRY_CAST(json_extract(b.remote, '$.errors.data') AS STRUCT(line BIGINT, message VARCHAR)[])"""
+_SAYINGS = " ".join(f"WHEN {sql_text(outcome)} THEN {sql_text(said)}" for outcome, said in UNSEEN.items())
+_MESSAGE = f"""CASE WHEN a.line IS NOT NULL THEN a.message ELSE coalesce(
+    list_filter({_ERRORS}, lambda e: e.line = o.line + 1)[1].message,
+    list_filter({_ERRORS}, lambda e: e.line IS NULL)[1].message,
+    CASE j.class {_SAYINGS} END) END"""
+"""SQL: what the line said; for a request without one what its batch said of it, or how it ended."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,7 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
            CASE WHEN j.state = 2 THEN a.answer END AS answer,
            CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN j.class END AS error_class,
            CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN o.code END AS error_code,
-           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN a.message END AS error_message,
+           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN {_MESSAGE} END AS error_message,
            j.attempts,
            coalesce(a.model, b.model, {sql_text(job.model) if job.model else "NULL"}) AS model,
            o.finish AS finish_reason,

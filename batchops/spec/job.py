@@ -62,6 +62,14 @@ class Outcome(StrEnum):
     QUOTA_EXHAUSTED = "quota_exhausted"
 
 
+UNSEEN: Final[Mapping[Outcome, str]] = {
+    Outcome.EXPIRED: "The batch expired before this request was executed.",
+    Outcome.CANCELLED: "The batch was cancelled before this request was executed.",
+    Outcome.MISSING: "No line came back for this request.",
+}
+"""What to say of a request that came back in no file of its batch."""
+
+
 Endpoint: TypeAlias = Literal[
     "/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations", "/v1/completions"
 ]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from result_states import ANSWERED, GIVEN_UP, PENDING, State, every_state, the_job
+from result_states import ANSWERED, GIVEN_UP, PENDING, State, every_state, ordinal, the_job
 
 from batchops.results.answers import Answers, Selection, prepare
 from batchops.results.sinks import Target, sink
@@ -76,6 +76,28 @@ def test_a_row_in_every_state_prints_one_line_with_the_public_keys_in_order_of_k
         )
         + line("14", "in_flight", rest=ended("batch_second"), digest="ef419b57ddba3acdd179e87780c245ea")
     )
+
+
+def test_a_request_that_came_back_in_no_file_says_how_its_batch_ended(tmp_path: Path) -> None:
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("a")
+    errors = [{"line": 2, "message": "Unknown parameter."}, {"line": None, "message": "Broken."}]
+    plain, failed = state.submission(job), state.submission(job, remote=json.dumps({"errors": {"data": errors}}))
+    for line_no, (submission, outcome) in enumerate(
+        [(failed, "bad_request"), (failed, "bad_request"), (plain, "expired"), (plain, "missing"), (plain, "cancelled")]
+    ):
+        found = state.row(job, str(line_no))
+        state.request(found, GIVEN_UP, outcome=outcome, attempts=1, submission_id=submission, line=line_no)
+        state.add("attempts", submission_id=submission, line=line_no, digest=found, round=0, attempt=1)
+        state.add("outcomes", submission_id=submission, line=line_no, outcome=ordinal(outcome))
+    printed = [json.loads(printed) for printed in text(state.write(), "a").splitlines()]
+    assert [row["error"]["message"] for row in printed] == [
+        "Broken.",
+        "Unknown parameter.",
+        "The batch expired before this request was executed.",
+        "No line came back for this request.",
+        "The batch was cancelled before this request was executed.",
+    ]
 
 
 def keys(printed: str) -> list[str]:
