@@ -130,7 +130,7 @@ def check_identity(project: Project, saved: SavedPlan) -> None:
 def was_applied(project: Project, saved: SavedPlan) -> bool:
     """Whether this very plan was begun before: then applying it again goes on where it stopped."""
     rows = project.reader.rows(
-        "SELECT count(*) AS n FROM state.events WHERE kind = 'planned' AND detail->>'plan_id' = ?",
+        "SELECT count(*) AS n FROM state.events WHERE kind = 'planned' AND (detail ->> 'plan_id') = ?",
         [saved.plan.plan_id],
     )
     return bool(rows[0]["n"])

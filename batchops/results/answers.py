@@ -150,7 +150,7 @@ class Answers:
         try:
             return self.con.execute(sql)
         except duckdb.OutOfMemoryException:  # before the first row: none of them would come out twice
-            self.con.execute("SET memory_limit = '80%'")
+            self.con.execute("RESET memory_limit")  # most of the machine's
             return self.con.execute(sql)
 
 
