@@ -195,16 +195,18 @@ class State:
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
-    """Each set of columns in one statement: a list a column, unnested."""
+    """Each set of columns in one statement, as JSON: DuckDB 1.5 takes 60 µs for every value of a list."""
     shapes: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         shapes.setdefault(tuple(row), []).append(row)
     described = con.execute(f"DESCRIBE {table}").fetchall()
-    types = {name: kind for name, kind, *_ in described}
+    types = {name: kind.replace("JSON", "VARCHAR") for name, kind, *_ in described}  # JSON is given as text
     for names, alike in shapes.items():
-        columns = ", ".join(f"unnest(?::{types[name]}[])" for name in names)
-        values = [[row[name] for row in alike] for name in names]
-        con.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {columns}", values)
+        shape = orjson.dumps([{name: types[name] for name in names}]).decode()
+        con.execute(
+            f"INSERT INTO {table} ({', '.join(names)}) SELECT row.* FROM (SELECT unnest(from_json(?, ?)) AS row)",
+            [orjson.dumps(alike).decode(), shape],
+        )
 
 
 def every_state(path: Path) -> State:
