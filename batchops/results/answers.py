@@ -19,7 +19,7 @@ from batchops.diagnostics import BatchopsError, error
 from batchops.results.ordering import has_long_answers, in_order
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
-from batchops.store.connection import sql_text
+from batchops.store.connection import lift_memory_limit, sql_text
 
 FAILED = "failed"
 """A status to ask for: every row that was given up, whatever its class."""
@@ -150,7 +150,7 @@ class Answers:
         try:
             return self.con.execute(sql)
         except duckdb.OutOfMemoryException:  # before the first row: none of them would come out twice
-            self.con.execute("RESET memory_limit")  # most of the machine's
+            lift_memory_limit(self.con)
             return self.con.execute(sql)
 
 

@@ -77,6 +77,14 @@ def limit_resources(
         con.execute(f"SET temp_directory={sql_text(str(temp_directory))}")
 
 
+def lift_memory_limit(con: duckdb.DuckDBPyConnection) -> None:
+    """Allow the instance most of the machine's memory, as DuckDB does by itself."""
+    con.execute("RESET memory_limit")  # in 1.5 that alone changes what it shows, and not what it enforces
+    con.execute(
+        "SET memory_limit = " + sql_text(con.execute("SELECT current_setting('memory_limit')").fetchall()[0][0])
+    )
+
+
 @contextmanager
 def attached(
     con: duckdb.DuckDBPyConnection,
