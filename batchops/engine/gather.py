@@ -99,7 +99,7 @@ class Gathered:
     def _find_missing(self, wanted: WantedJob) -> bool:
         """Make `missing_N(key)`: open rows that the query must be asked for once more. False when there are none."""
         n = wanted.number
-        if wanted.table.stream is None:
+        if wanted.table.stream is None or (not self.keeps_rows and self._is_digested(n)):
             return False
         needed = (
             f"open_{n} o ANTI JOIN source_{n} k ON k.{KEY} = o.key"
@@ -132,8 +132,7 @@ class Gathered:
     def _digest(self, wanted: WantedJob) -> None:
         """Render what pass one could not settle, unless it was rendered before."""
         n = wanted.number
-        is_done = count_rows(self.con, f"digests_{n}") == count_rows(self.con, f"desired_{n}")
-        if is_done or not self.holds_rows(wanted):
+        if self._is_digested(n) or not self.holds_rows(wanted):
             return
         self.con.execute(
             f"CREATE OR REPLACE TABLE more_{n} AS FROM unmatched_{n} u ANTI JOIN digests_{n} k USING (key)"
@@ -142,6 +141,10 @@ class Gathered:
             return
         digest_rows(self.con, wanted.table.loaded, wanted.request, keys=f"more_{n}", into=f"more_digests_{n}")
         self.con.execute(f"INSERT INTO digests_{n} FROM more_digests_{n}")
+
+    def _is_digested(self, number: int) -> bool:
+        """Whether every row is."""
+        return count_rows(self.con, f"digests_{number}") == count_rows(self.con, f"desired_{number}")
 
     def holds_rows(self, wanted: WantedJob) -> bool:
         """Whether the rows of this job that may be sent are in `source_N`; else its query must be run for them."""

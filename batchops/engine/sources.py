@@ -9,7 +9,7 @@ import duckdb
 
 from batchops.plan.diff import DiffJob
 from batchops.request.fence import unsteady_parts
-from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint
+from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint, fingerprint_sql
 from batchops.request.source import SourceTable, check_keys, load_few, load_rows, query_problems
 from batchops.request.template import CompiledRequest
 from batchops.spec.job import Job
@@ -44,7 +44,8 @@ def read_source(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, keeps_rows
     """Pass one: `desired_N(key, fingerprint)` of every row; where the rows are from now on, at hand or in the query.
 
     All rows of a new job must be rendered anyhow: a plan digests them at once, without fingerprints; an apply loads
-    them. A query that gives other rows each time is run once. A small source is loaded, whoever asks.
+    them, and makes both in one pass. `desired_N` is a view of them then. A query that gives other rows each time is
+    run once. A small source is loaded, whoever asks.
     """
     is_new = wanted.diff.recorded is None
     if any(unsteady_parts(wanted.job.query)) or (keeps_rows and is_new):
@@ -65,8 +66,7 @@ def _stream(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, is_new: bool, 
     n, table = wanted.number, wanted.table
     if is_new:
         digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
-        keys = f"SELECT key, NULL::UHUGEINT AS fingerprint FROM digests_{n}"
-        con.execute(f"CREATE OR REPLACE TABLE desired_{n} AS {keys}")
+        _desire_digested(con, n)
     else:
         _fingerprint(con, wanted, table, f"desired_{n}")
         con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
@@ -84,12 +84,19 @@ def take_snapshot(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> SourceTa
 def _fingerprinted(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> SourceTable:
     """Fingerprint rows that are loaded, and digest those of a new job: each of them must be rendered anyhow."""
     n = wanted.number
-    _fingerprint(con, wanted, table, f"desired_{n}")
     if wanted.diff.recorded is None:
-        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
+        fingerprint = fingerprint_sql(table, wanted.request, is_simulated=wanted.diff.is_simulated)
+        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}", fingerprint=fingerprint)
+        _desire_digested(con, n)
     else:
+        _fingerprint(con, wanted, table, f"desired_{n}")
         con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
     return table
+
+
+def _desire_digested(con: duckdb.DuckDBPyConnection, number: int) -> None:
+    """Every row was digested: what is desired is read from there."""
+    con.execute(f"CREATE OR REPLACE VIEW desired_{number} AS SELECT key, fingerprint FROM digests_{number}")
 
 
 def load_missing(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:

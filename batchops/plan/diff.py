@@ -102,7 +102,7 @@ def ledger_digest(digest: UUID, *, key: str, is_simulated: bool, salt: str | Non
 def _digest_sql(job: DiffJob) -> str:
     """The ledger's digest of a row: the one it stands on, where that is of the same request."""
     same = "".join(
-        f" WHEN o.recorded_digest = {_salted_sql(salt, is_simulated=job.is_simulated)} THEN o.recorded_digest"
+        f" WHEN recorded_digest = {_salted_sql(salt, is_simulated=job.is_simulated)} THEN recorded_digest"
         for salt in job.earlier_salts
     )
     now = _salted_sql(job.salt, is_simulated=job.is_simulated)
@@ -111,10 +111,10 @@ def _digest_sql(job: DiffJob) -> str:
 
 def _salted_sql(salt: str | None, *, is_simulated: bool) -> str:
     if not is_simulated and salt is None:
-        return "g.digest"
-    parts = ["g.digest::VARCHAR", "chr(0)", "'simulated'" if is_simulated else "'real'"]
+        return "body_digest"
+    parts = ["body_digest::VARCHAR", "chr(0)", "'simulated'" if is_simulated else "'real'"]
     if salt is not None:
-        parts += ["chr(0)", "'" + salt.replace("'", "''") + "'", "chr(0)", "o.key"]
+        parts += ["chr(0)", "'" + salt.replace("'", "''") + "'", "chr(0)", "key"]
     return f"sha256({' || '.join(parts)})[1:32]::UUID"
 
 
@@ -158,26 +158,38 @@ def _standing_sql(job: DiffJob) -> str:
         WHERE NOT (is_matched AND NOT is_replaced AND coalesce(q.state, 0) = {ANSWERED})"""
 
 
+_UNRECORDED = """false AS is_recorded, NULL::UHUGEINT AS recorded_fingerprint, NULL::UUID AS recorded_digest,
+    NULL::USMALLINT AS recorded_round, NULL::UTINYINT AS standing_state, NULL::UTINYINT AS standing_outcome,
+    p.key IS NOT NULL AS is_replaced, false AS is_matched"""
+
+
 def _open_sql(job: DiffJob) -> str:
     """Rows that are not settled: all of them, where nothing is recorded that they could stand on."""
     n = job.number
     if job.recorded is not None:
         return f"FROM standing_{n}"
-    return f"""SELECT d.key, d.fingerprint, false AS is_recorded, NULL::UHUGEINT AS recorded_fingerprint,
-                      NULL::UUID AS recorded_digest, NULL::USMALLINT AS recorded_round,
-                      NULL::UTINYINT AS standing_state, NULL::UTINYINT AS standing_outcome,
-                      p.key IS NOT NULL AS is_replaced, false AS is_matched
-               FROM desired_{n} d LEFT JOIN replaced_{n} p USING (key)"""
+    return f"SELECT d.key, d.fingerprint, {_UNRECORDED} FROM desired_{n} d LEFT JOIN replaced_{n} p USING (key)"
+
+
+def _rendered_sql(job: DiffJob) -> str:
+    """Open rows beside what was made of them. All rows of a new job are digested: it is read from there alone."""
+    n = job.number
+    made = "g.digest AS body_digest, g.body_bytes, g.input_tokens, g.inputs, g.row, g.body_hash"
+    if job.recorded is not None:
+        return f"SELECT o.*, {made} FROM open_{n} o LEFT JOIN digests_{n} g USING (key)"
+    return f"SELECT g.key, g.fingerprint, {_UNRECORDED}, {made} FROM digests_{n} g LEFT JOIN replaced_{n} p USING (key)"
 
 
 def classify(con: duckdb.DuckDBPyConnection, job: DiffJob) -> None:
     """Pass two: write `changes_N`. See diff.sql for the rules."""
     recorded = job.recorded
+    con.execute(f"CREATE OR REPLACE VIEW rendered_{job.number} AS {_rendered_sql(job)}")
     con.execute(
         _diff_sql().format(
             n=job.number,
             job_id=job.job_id,
             salted=_digest_sql(job),
+            materialized="MATERIALIZED" if recorded else "NOT MATERIALIZED",
             keep=_flag(job.keeps_answers),
             forget=_flag(job.forgets_removed),
             held=_flag(recorded is not None and recorded.held is not None),

@@ -1,17 +1,15 @@
 -- Classify the rows of one job that are open: desired against recorded. `decide` in decide.py states the same rules
 -- for one row, and a property test holds the two together. Rows that `find_open` set apart as settled are unchanged.
 --
--- Reads   open_N (see find_open), digests_N (key, digest, …: of every unmatched row), desired_N (key), and the attached
---         state.
+-- Reads   rendered_N (every open row, with its digest where it is unmatched), desired_N (key), and the
+--         attached state.
 -- Writes  changes_N: one row for each open row, and one for each row to forget. `row`, `body_digest` and `body_hash`
 --         are those of digests_N: what is sent is found, and proved to be what was planned, without another join.
--- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from g.digest and o.key; the flags keep, forget,
+-- {…}     N; job_id (-1: not recorded); salted: the ledger's digest from body_digest and key; the flags keep, forget,
 --         held; and change_reason, the part of the spec that moved.
 CREATE OR REPLACE TABLE changes_{n} AS
-WITH desired AS MATERIALIZED (
-    SELECT o.*, CASE WHEN g.key IS NULL THEN o.recorded_digest ELSE {salted} END AS digest,
-           g.body_bytes, g.input_tokens, g.inputs, g.row, g.digest AS body_digest, g.body_hash
-    FROM open_{n} o LEFT JOIN digests_{n} g USING (key)
+WITH desired AS {materialized} (
+    SELECT *, CASE WHEN body_digest IS NULL THEN recorded_digest ELSE {salted} END AS digest FROM rendered_{n}
 ),
 ledger AS (
     SELECT digest, max(round) FILTER (state = 2) AS answered_round, max(round) AS latest_round,

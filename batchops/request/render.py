@@ -14,7 +14,7 @@ import duckdb
 from batchops.request.digest import hasher
 from batchops.request.failures import Failures
 from batchops.request.general import Digests
-from batchops.request.source import KEY, ROW, SourceTable
+from batchops.request.source import FINGERPRINT, KEY, ROW, SourceTable
 from batchops.request.sql import FastPath, Unfitness, compile_sql
 from batchops.request.template import CompiledRequest
 from batchops.request.text import RowFailed
@@ -26,7 +26,7 @@ SIMULATED: Final = 0x80
 """Set in the version byte of a fingerprint whose answer is, or will be, simulated."""
 DIGEST_COLUMNS: Final = (
     "key VARCHAR, row BIGINT, digest UUID, body_bytes UINTEGER, input_tokens UINTEGER, inputs UINTEGER,"
-    " body_hash UBIGINT"
+    " body_hash UBIGINT, fingerprint UHUGEINT"
 )
 _INSERT_ROWS: Final = 5_000
 
@@ -197,33 +197,40 @@ def digest_rows(
     *,
     keys: str | None,
     into: str,
+    fingerprint: str = "NULL",
 ) -> None:
     """Create `into` with DIGEST_COLUMNS, for all rows or those whose key is in the relation `keys(key)`.
 
     `row` is the row's position in a source that is loaded, else NULL. `input_tokens` is an estimate, see `tokens`;
     `inputs` counts embedding inputs, else 1. `body_hash` is DuckDB's own hash of a body that SQL made, good for this
-    process alone; NULL where Jinja2 made it. BatchopsError with the failed rows, grouped, where there are any.
+    process alone; NULL where Jinja2 made it. `fingerprint` is one of `fingerprint_sql`: the same pass makes it.
+    BatchopsError with the failed rows, grouped, where there are any.
     """
     con.execute(f"CREATE OR REPLACE TABLE {into} ({DIGEST_COLUMNS})")
     path = compile_sql(request, table)
-    if not isinstance(path, FastPath) or not _digest_by_sql(con, request, path, keys, into):
-        _digest_by_jinja(con, table, request, keys, into)
+    if not isinstance(path, FastPath) or not _digest_by_sql(con, request, path, keys, into, fingerprint):
+        _digest_by_jinja(con, table, request, keys, into, fingerprint)
     elif guarded := _take_guarded(con, into):
         try:
-            _digest_by_jinja(con, table, request, guarded, into)
+            _digest_by_jinja(con, table, request, guarded, into, fingerprint)
         finally:
             con.execute(f"DROP TABLE {guarded}")
 
 
 def _digest_by_sql(
-    con: duckdb.DuckDBPyConnection, request: CompiledRequest, path: FastPath, keys: str | None, into: str
+    con: duckdb.DuckDBPyConnection,
+    request: CompiledRequest,
+    path: FastPath,
+    keys: str | None,
+    into: str,
+    fingerprint: str,
 ) -> bool:
     """Digest every row in the engine, with no digest for rows under the guard; False where the engine refuses."""
     sizes = f"strlen({path.body}), {path.input_tokens}, {request.inputs}"
-    made = f"{KEY}, {ROW}, {path.digest}, {sizes}, hash({path.body})"
+    made = f"{KEY}, {ROW}, {path.digest}, {sizes}, hash({path.body}), {FINGERPRINT}"
     with utc_cursor(con) as cursor:
         try:
-            cursor.execute(f"INSERT INTO {into} SELECT {made} FROM {path.relation(keys)}")
+            cursor.execute(f"INSERT INTO {into} SELECT {made} FROM {path.relation(keys, fingerprint=fingerprint)}")
         except duckdb.Error:  # as in render_rows
             return False
     return True
@@ -243,7 +250,12 @@ def _take_guarded(con: duckdb.DuckDBPyConnection, into: str) -> str | None:
 
 
 def _digest_by_jinja(
-    con: duckdb.DuckDBPyConnection, table: SourceTable, request: CompiledRequest, keys: str | None, into: str
+    con: duckdb.DuckDBPyConnection,
+    table: SourceTable,
+    request: CompiledRequest,
+    keys: str | None,
+    into: str,
+    fingerprint: str,
 ) -> None:
     failures = Failures(request.job)
     columns = fetched_columns(table, request)
@@ -254,6 +266,16 @@ def _digest_by_jinja(
                 failures.add(key, problem)
             _insert(con, into, digests, request.inputs)
     failures.raise_any()
+    if fingerprint != "NULL":
+        _add_fingerprints(con, table, fingerprint, into)
+
+
+def _add_fingerprints(con: duckdb.DuckDBPyConnection, table: SourceTable, fingerprint: str, into: str) -> None:
+    made = f"(SELECT {KEY}, {fingerprint} AS {FINGERPRINT} FROM {table.name})"
+    with utc_cursor(con) as cursor:
+        cursor.execute(
+            f"UPDATE {into} SET fingerprint = {FINGERPRINT} FROM {made} WHERE key = {KEY} AND fingerprint IS NULL"
+        )
 
 
 @contextmanager
@@ -272,7 +294,7 @@ def _insert(con: duckdb.DuckDBPyConnection, into: str, digests: Digests, inputs:
     con.execute(
         f"""INSERT INTO {into}
             SELECT made->>0, (made->>1)::BIGINT, (made->>2)::UUID, (made->>3)::UINTEGER, (made->>4)::UINTEGER, {inputs},
-                   NULL
+                   NULL, NULL
             FROM (SELECT unnest(from_json(?, '["JSON"]')) AS made)""",
         [digests.made],
     )

@@ -25,10 +25,13 @@ KEY: Final = "__key"
 ROW: Final = "__row"
 """In queries, the position of a row in its source."""
 
+FINGERPRINT: Final = "__fingerprint"
+"""In queries, the fingerprint of a row."""
+
 LINE, HEAD, DIGEST, HASH = CARRIED = ("__line", "__head", "__digest", "__hash")
 """What is carried beside a row while its line is made, see lines.py."""
 
-_RESERVED: Final = frozenset({KEY, ROW, *CARRIED, "rowid"})
+_RESERVED: Final = frozenset({KEY, ROW, FINGERPRINT, *CARRIED, "rowid"})
 """Names that stand beside those of a source's columns in queries; `rowid` is the engine's own."""
 
 _EXAMPLES = 3

@@ -12,7 +12,7 @@ from typing import Final
 
 from batchops.request.digest import digest_sql
 from batchops.request.endpoints import Path
-from batchops.request.source import KEY, ROW, SourceTable
+from batchops.request.source import FINGERPRINT, KEY, ROW, SourceTable
 from batchops.request.sqlscope import Place, Scope, Struct, place_at
 from batchops.request.sqlstages import Stages
 from batchops.request.sqltext import COMPILERS, rendered_text
@@ -43,10 +43,14 @@ class FastPath:
     names: Mapping[str, str]
     """Column → the name that its fetched form has in the relation."""
 
-    def relation(self, keys: str | None = None) -> str:
-        """The subquery with all of it, `__key` and `__row`, for all rows or those whose key is in `keys(key)`."""
+    def relation(self, keys: str | None = None, *, fingerprint: str = "NULL") -> str:
+        """The subquery with all of it, for all rows or those whose key is in `keys(key)`.
+
+        `__key`, `__row` and `__fingerprint` are in it, the last by an expression over the columns of the source.
+        """
         rows = f"{self.source.name} AS s" if keys is None else self.source.chosen(keys)
-        return self.over(f"(SELECT s.*, {self.source.position} AS {ROW} FROM {rows})", ROW)
+        carried = f"{self.source.position} AS {ROW}, {fingerprint} AS {FINGERPRINT}"
+        return self.over(f"(SELECT s.*, {carried} FROM {rows})", ROW, FINGERPRINT)
 
     def over(self, rows: str, *carried: str) -> str:
         """The subquery for a relation of rows of the source, with those of its other columns that are `carried`."""

@@ -61,7 +61,7 @@ def _fill(
         con.execute("INSERT INTO desired_0 VALUES (?, ?)", [key, digest.int])
 
 
-def _job(given_flags: JobFlags) -> DiffJob:
+def _job(given_flags: JobFlags, *, is_new: bool = False) -> DiffJob:
     held = "by hand" if given_flags.is_held else None
     return DiffJob(
         number=0,
@@ -70,7 +70,7 @@ def _job(given_flags: JobFlags) -> DiffJob:
         salt=None,
         keeps_answers=given_flags.keeps_answers,
         forgets_removed=given_flags.forgets_removed,
-        recorded=RecordedJob(7, "job", "openai", False, {}, {}, held=held),
+        recorded=None if is_new else RecordedJob(7, "job", "openai", False, {}, {}, held=held),
     )
 
 
@@ -79,7 +79,7 @@ def _classified(
 ) -> dict[str, tuple[str, UUID, int, bool]]:
     find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
     for (key,) in con.execute("FROM unmatched_0").fetchall():
-        con.execute("INSERT INTO digests_0 VALUES (?, 0, ?, 10, 2, 1, NULL)", [key, desired[key][0]])
+        con.execute("INSERT INTO digests_0 VALUES (?, 0, ?, 10, 2, 1, NULL, NULL)", [key, desired[key][0]])
     classify(con, job)
     rows = con.execute("SELECT key, action, digest, round, moves FROM changes_0").fetchall() + _settled(con)
     assert len({row[0] for row in rows}) == len(rows), "a row is in more than one class"
@@ -119,6 +119,26 @@ def test_sql_diff_decides_as_the_oracle_does(
         assert Decision(Action(action), str(digest), round_) == expected
 
 
+@given(desired=desired_rows, ledger=ledgers, keeps=st.booleans(), forgets=st.booleans())
+def test_rows_of_a_new_job_are_decided_as_the_oracle_does(
+    con: duckdb.DuckDBPyConnection,
+    desired: dict[str, tuple[UUID, bool]],
+    ledger: dict[tuple[UUID, int], int],
+    keeps: bool,
+    forgets: bool,
+) -> None:
+    chosen = JobFlags(keeps_answers=keeps, forgets_removed=forgets, is_held=False)
+    _fill(con, desired, {}, ledger)
+    found = _classified(con, _job(chosen, is_new=True), desired)
+    assert set(found) == set(desired)
+    named = {(str(digest), round_): state for (digest, round_), state in ledger.items()}
+    for key, (digest, is_replaced) in desired.items():
+        action, found_digest, round_, moves = found[key]
+        expected = decide(Desired(str(digest), is_replaced), None, named, chosen)
+        assert Decision(Action(action), str(found_digest), round_) == expected
+        assert moves, "every row of it goes on record"
+
+
 @given(desired=desired_rows, recorded=recorded_rows, ledger=ledgers)
 def test_a_plan_after_all_it_asked_was_answered_is_empty(
     con: duckdb.DuckDBPyConnection,
@@ -150,7 +170,7 @@ def test_sql_and_python_salt_a_digest_alike(digest: UUID, key: str, salt: str | 
         job = DiffJob(0, {}, is_simulated, salt, False, False, None)
         find_open(con, job)
         con.execute(
-            f"CREATE TABLE digests_0 ({DIGEST_COLUMNS}); INSERT INTO digests_0 VALUES (?, 0, ?, 1, 1, 1, NULL)",
+            f"CREATE TABLE digests_0 ({DIGEST_COLUMNS}); INSERT INTO digests_0 VALUES (?, 0, ?, 1, 1, 1, NULL, NULL)",
             [key, digest],
         )
         classify(con, job)
@@ -184,7 +204,7 @@ def test_thousands_of_rows_are_each_decided_as_the_oracle_does(
     job = _job(chosen)
     find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
     unmatched = [key for (key,) in con.execute("FROM unmatched_0").fetchall()]
-    _bulk(con, "digests_0 SELECT unnest(?), 0, unnest(?::UUID[]), 1, 1, 1, NULL",
+    _bulk(con, "digests_0 SELECT unnest(?), 0, unnest(?::UUID[]), 1, 1, 1, NULL, NULL",
           [(key, desired[key][0]) for key in unmatched])  # fmt: skip
     classify(con, job)
     classified = con.execute("SELECT key, action, digest, round FROM changes_0").fetchall()

@@ -13,7 +13,7 @@ from request_parts import contents, make_job, render_all, table_of
 
 from batchops.diagnostics import BatchopsError, Diagnostic
 from batchops.request.digest import digest
-from batchops.request.render import digest_rows, fingerprint, render_rows
+from batchops.request.render import digest_rows, explain, fingerprint, fingerprint_sql, render_rows
 from batchops.request.template import compile_request
 from batchops.request.tokens import estimate_tokens
 from batchops.spec.job import Job
@@ -63,13 +63,34 @@ def test_digests_sizes_and_tokens_are_those_of_the_bodies(con: duckdb.DuckDBPyCo
         key: con.execute("SELECT hash(?::VARCHAR)", [row.body.decode()]).fetchone() for key, row in bodies.items()
     }
     assert len(found) == len(bodies) == 5000
-    for key, position, made, body_bytes, tokens, inputs, body_hash in found:
+    for key, position, made, body_bytes, tokens, inputs, body_hash, fingerprinted in found:
         row = bodies[key]
+        assert fingerprinted is None, "nobody asked for it"
         assert (position, (body_hash,)) == (positions[key], hashes[key])
         assert (made, body_bytes, inputs) == (row.digest, len(row.body), 1)
         assert tokens == estimate_tokens(orjson.loads(row.body), request.url)
     types = [kind for _, kind, *_ in con.execute("DESCRIBE digests_0").fetchall()]
-    assert types == ["VARCHAR", "BIGINT", "UUID", "UINTEGER", "UINTEGER", "UINTEGER", "UBIGINT"]
+    assert types == ["VARCHAR", "BIGINT", "UUID", "UINTEGER", "UINTEGER", "UINTEGER", "UBIGINT", "UHUGEINT"]
+
+
+@pytest.mark.parametrize(
+    ("template", "by_sql"),
+    [("{{ t }}{{ id }}", 300), ("{{ t | upper }}", 299), ("{{ t }}{% for i in [1] %}{% endfor %}", 0)],
+)
+def test_one_pass_makes_the_same_fingerprints_on_every_path(
+    con: duckdb.DuckDBPyConnection, template: str, by_sql: int
+) -> None:
+    text = "CASE range WHEN 5 THEN NULL WHEN 7 THEN 'ǰ' ELSE repeat('e', range::INT % 100) END"
+    query = f"SELECT range AS id, {text} AS t FROM range(300)"
+    job = make_job(template, query=query, nulls="text")
+    table, request = table_of(con, job), compile_request(job)
+    assert explain(con, table, request).by_sql == by_sql
+    fingerprint(con, table, request, into="d", is_simulated=True)
+    made = fingerprint_sql(table, request, is_simulated=True)
+    digest_rows(con, table, request, keys=None, into="digests_0", fingerprint=made)
+    found = con.execute("SELECT key, fingerprint FROM digests_0 ORDER BY ALL").fetchall()
+    assert found == con.execute("FROM d ORDER BY ALL").fetchall()
+    assert len(found) == 300
 
 
 def test_inputs_of_embeddings_are_counted(con: duckdb.DuckDBPyConnection) -> None:
