@@ -203,13 +203,11 @@ class Manifest:
 
     def pieces(self, cut: Cut) -> Iterator[tuple[SendGroup, Piece]]:
         """The lines of one file in portions of one group each, small enough to be rendered at once."""
-        found = self._con.execute(
-            f"""SELECT group_no, min(line), max(line), min(row), max(row), sum(bytes)::BIGINT
-                FROM (SELECT rowid AS line, group_no, row, bytes,
-                             sum(bytes) OVER (ORDER BY rowid ROWS UNBOUNDED PRECEDING) // {PIECE_BYTES} AS piece
-                      FROM {self.name} WHERE rowid BETWEEN {cut.first} AND {cut.last})
-                GROUP BY group_no, piece ORDER BY 2"""
-        ).fetchall()
+        count = -(-cut.bytes // PIECE_BYTES)
+        found = self._pieces(cut, f"(rowid - {cut.first}) * {count} // {cut.requests}")
+        if any(size > 2 * PIECE_BYTES for *_, size in found):  # long lines stand together
+            running = "sum(bytes) OVER (ORDER BY rowid ROWS UNBOUNDED PRECEDING)"
+            found = self._pieces(cut, f"{running} // {PIECE_BYTES}")
         for number, first, last, first_row, last_row, size in found:
             group = self.groups[number]
             lines = (
@@ -217,6 +215,15 @@ class Manifest:
                 f" FROM {self.name} WHERE rowid BETWEEN {first} AND {last})"
             )
             yield group, Piece(lines, last - first + 1, first_row, last_row, size)
+
+    def _pieces(self, cut: Cut, piece: str) -> list[tuple[int, int, int, int, int, int]]:
+        """Group, first and last line, first and last row, and bytes of each; `piece` is SQL that numbers them."""
+        return self._con.execute(
+            f"""SELECT group_no, min(line), max(line), min(row), max(row), sum(bytes)::BIGINT
+                FROM (SELECT rowid AS line, group_no, row, bytes, {piece} AS piece
+                      FROM {self.name} WHERE rowid BETWEEN {cut.first} AND {cut.last})
+                GROUP BY group_no, piece ORDER BY 2"""
+        ).fetchall()
 
 
 def _fits(limits: ShardLimits, size: int, inputs: int, tokens: int) -> bool:

@@ -110,6 +110,27 @@ def test_lines_are_those_of_a_plain_loop_however_they_are_rendered(tmp_path: Pat
     assert [line for _, lines in shards for line in lines] == bench.expected()
 
 
+@pytest.mark.usefixtures("small_pieces")
+def test_long_lines_that_stand_together_are_rendered_in_small_pieces(tmp_path: Path) -> None:
+    long = "CASE WHEN range BETWEEN 500 AND 600 THEN 5000 ELSE 1 END"
+    query = f"SELECT range AS id, range || repeat('x', {long}) AS t FROM range(2000)"
+    bench = Bench(tmp_path, make_job(BY_SQL, query=query))
+    found = []
+    manifest_of = manifest_module.Manifest.pieces
+
+    def noted(self: manifest_module.Manifest, cut: manifest_module.Cut) -> Any:
+        for group, piece in manifest_of(self, cut):
+            found.append(piece.size)
+            yield group, piece
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_module.Manifest, "pieces", noted)
+        ((_, lines),) = bench.shards(ShardLimits(max_requests=10**6, max_bytes=10**9, max_inputs=10**6))
+    assert lines == bench.expected()
+    assert sum(found) == sum(map(len, lines))
+    assert max(found) < 20_000 + 6_000
+
+
 def test_large_pieces_keep_the_order_of_the_source(tmp_path: Path) -> None:
     bench = Bench(
         tmp_path, make_job(BY_SQL, query="SELECT range AS id, range || repeat('x', 40) AS t FROM range(150000)")
