@@ -271,11 +271,17 @@ def _digest_by_jinja(
 
 
 def _add_fingerprints(con: duckdb.DuckDBPyConnection, table: SourceTable, fingerprint: str, into: str) -> None:
-    made = f"(SELECT {KEY}, {fingerprint} AS {FINGERPRINT} FROM {table.name})"
+    """Lay fingerprints beside the digests that have none. By a join, which spills; an UPDATE holds what it changes."""
+    lacking, made = "fingerprint IS NULL AND key IS NOT NULL", f"{into}_made"
     with utc_cursor(con) as cursor:
         cursor.execute(
-            f"UPDATE {into} SET fingerprint = {FINGERPRINT} FROM {made} WHERE key = {KEY} AND fingerprint IS NULL"
+            f"""CREATE OR REPLACE TABLE {made} AS
+                SELECT d.* REPLACE (s.{FINGERPRINT} AS fingerprint) FROM (FROM {into} WHERE {lacking}) AS d
+                JOIN (SELECT {KEY}, {fingerprint} AS {FINGERPRINT} FROM {table.name}) AS s ON s.{KEY} = d.key"""
         )
+        cursor.execute(f"DELETE FROM {into} WHERE {lacking}")
+        cursor.execute(f"INSERT INTO {into} FROM {made}")
+        cursor.execute(f"DROP TABLE {made}")
 
 
 @contextmanager
