@@ -143,7 +143,7 @@ def _lines(path: Path) -> str:
     return (
         f"(SELECT coalesce(raw, '') AS raw FROM read_csv({sql_text(str(path))}, columns = {{'raw': 'VARCHAR'}},"
         " delim = chr(1), quote = '', escape = '', comment = '', header = false, auto_detect = false,"
-        f" max_line_size = {LARGEST_LINE}))"
+        f" max_line_size = {LARGEST_LINE}, buffer_size = {2 * LARGEST_LINE}))"
     )
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
 from batchops.engine.adopt import refuse_orphans
+from batchops.engine.ahead import EndedBatch
 from batchops.engine.approved import job_record
 from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered
@@ -70,7 +71,7 @@ class Convergence:
         self.batches[BatchAction.SETTLE] += settled
         sightings = look(self.project, self.addresses)
         moved = settled > 0
-        with closing(Fetching(self.run, _ended(sightings))) as fetching:
+        with closing(Fetching(self.run, self._ended(sightings))) as fetching:
             for sighting in sightings:
                 if self.run.is_stopping:
                     break
@@ -95,13 +96,26 @@ class Convergence:
             if not remote.status.is_terminal:
                 self._note(found, remote)
                 return False
-            is_fetched = fetching.fetch(found, remote, self._declared.get(found.address))
+            is_fetched = fetching.fetch(self._ended_batch(found, remote))
         except ProviderError as problem:
             self.run.tell(_unfetched(found, problem))
             self.codes.add(ExitCode.ERROR)
             return False
         self.batches[BatchAction.FETCH] += is_fetched
         return is_fetched
+
+    def _ended_batch(self, found: Submission, remote: RemoteBatch) -> EndedBatch:
+        return EndedBatch(found, remote, self._declared.get(found.address))
+
+    def _ended(self, sightings: Sequence[Sighting]) -> list[EndedBatch]:
+        """The batches that were just seen to have ended."""
+        return [
+            self._ended_batch(sighting.submission, sighting.remote)
+            for sighting in sightings
+            if sighting.remote is not None
+            and sighting.remote.status.is_terminal
+            and sighting.submission.phase == "created"
+        ]
 
     def _announce(self, found: Submission, remote: RemoteBatch) -> None:
         self.run.emit(
@@ -317,15 +331,6 @@ class Convergence:
             self.run.emit(DiagnosticFound(problem))
         self.run.emit(ApplyComplete(summary, code))
         return ApplyResult(summary, code, tuple(self.run.problems))
-
-
-def _ended(sightings: Sequence[Sighting]) -> list[tuple[str, RemoteBatch]]:
-    """The batches that were just seen to have ended, with their providers."""
-    return [
-        (sighting.submission.provider, sighting.remote)
-        for sighting in sightings
-        if sighting.remote is not None and sighting.remote.status.is_terminal and sighting.submission.phase == "created"
-    ]
 
 
 def _deadline(timeout: timedelta | None) -> float:

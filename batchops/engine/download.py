@@ -1,18 +1,13 @@
-"""The result files of ended batches: downloaded wholly or not, one batch ahead, waited for where they come late."""
+"""The result files of ended batches: downloaded wholly or not, and waited for where they come late."""
 
 from __future__ import annotations
 
-import shutil
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from batchops.engine.project import Project
 from batchops.engine.steps import reached
-from batchops.engine.work import new_work_folder
 from batchops.providers.normalise import epoch
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 
@@ -28,81 +23,6 @@ class ResultFiles:
 
     paths: list[Path] = field(default_factory=list)
     gone: dict[str, str] = field(default_factory=dict)
-
-
-class Downloads:
-    """Downloads batches one by one, and the next one already while the last is judged. Close it.
-
-    `upcoming`: the batches, each with the name of its provider, in the order in which they will be taken. Others may be
-    taken too, and are downloaded then.
-    """
-
-    def __init__(self, project: Project, upcoming: Sequence[tuple[str, RemoteBatch]] = ()) -> None:
-        self.project, self.upcoming = project, list(upcoming)
-        self._ahead: _Download | None = None
-
-    def take(self, provider: str, remote: RemoteBatch) -> tuple[ResultFiles, Path]:
-        """The files of a batch and the folder that they are in, which is the caller's now. Raises as `download`."""
-        taken, self._ahead = self._ahead, None
-        if taken is not None and not taken.is_of(provider, remote):
-            taken.abandon()
-            taken = None
-        taken = taken or _Download(self.project, provider, remote)
-        try:
-            files = taken.result()
-        except BaseException:
-            taken.abandon()
-            raise
-        self._begin_next(taken)
-        return files, taken.folder
-
-    def _begin_next(self, taken: _Download) -> None:
-        places = [place for place, known in enumerate(self.upcoming) if taken.is_of(*known)]
-        if places and places[0] + 1 < len(self.upcoming):
-            self._ahead = _Download(self.project, *self.upcoming[places[0] + 1])
-
-    def close(self) -> None:
-        """Let go of a download that nobody took; nobody waits for its end."""
-        if self._ahead is not None:
-            self._ahead.abandon()
-
-
-class _Download:
-    """The download of one batch, in a thread of its own, which a process that ends does not wait for."""
-
-    def __init__(self, project: Project, provider: str, remote: RemoteBatch) -> None:
-        self._name, self._remote = provider, remote
-        self._provider = project.provider(provider)
-        self.folder = new_work_folder(project)
-        self._files: ResultFiles | None = None
-        self._problem: BaseException | None = None
-        self._is_abandoned = False
-        self._thread = threading.Thread(target=self._run, name="batchops-download", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._files = download(self._provider, self._remote, self.folder)
-        except BaseException as problem:
-            self._problem = problem
-        if self._is_abandoned:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def is_of(self, provider: str, remote: RemoteBatch) -> bool:
-        return (self._name, self._remote.id) == (provider, remote.id)
-
-    def result(self) -> ResultFiles:
-        """Wait for the files. Raises as `download`."""
-        self._thread.join()
-        if self._files is None:
-            assert self._problem is not None
-            raise self._problem
-        return self._files
-
-    def abandon(self) -> None:
-        """Leave nothing behind, whenever the download ends."""
-        self._is_abandoned = True
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def download(provider: Provider, remote: RemoteBatch, folder: Path) -> ResultFiles:

@@ -7,7 +7,7 @@ stands, and of two answers the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,6 +72,10 @@ class Sent:
     amendment: str | None
 
 
+class Unwanted(Exception):
+    """Nobody waits for this judging any more."""
+
+
 class _Spool:
     """Rows of a relation on their way into the engine, as JSON lines in a file: they take no memory, however long."""
 
@@ -116,7 +120,8 @@ class Totals:
 class Judging:
     """Judges the lines of one batch; `judged` and `answers` are complete after `finish`. Close it.
 
-    Its relations are made in `con` and stay there; they read files in `folder`.
+    Its relations are made in `con` and stay there; they read files in `folder`. Once `is_wanted` says no, judging
+    raises Unwanted.
     """
 
     def __init__(
@@ -130,8 +135,9 @@ class Judging:
         con: duckdb.DuckDBPyConnection,
         folder: Path,
         now: datetime,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.con = con
+        self.con, self._is_wanted = con, is_wanted
         self.found, self.remote, self.retry, self.price, self.now = found, remote, retry, price, now
         self.con.execute("SET preserve_insertion_order = true")  # of two answers the first counts
         for table, types in (("judged", JUDGED_TYPES), ("found", FOUND)):
@@ -174,6 +180,7 @@ class Judging:
     def judge_files(self, paths: Sequence[Path]) -> None:
         """Judge every line; `unseen` is what was sent and is in no file."""
         for path in paths:
+            self._check()
             first = self._count("found")
             is_read = read_file(self.con, path, self.expectation, self.schemas)
             self.files.append(_File(path, first, self._count("found") if is_read else None))
@@ -183,6 +190,10 @@ class Judging:
         for takes_answers in (True, False):
             if self.unseen or earlier:
                 self._judge_rest(earlier, takes_answers=takes_answers)
+
+    def _check(self) -> None:
+        if not self._is_wanted():
+            raise Unwanted
 
     def _count(self, table: str) -> int:
         row = self.con.execute(f"SELECT count(*) FROM {table}").fetchone()
@@ -238,6 +249,7 @@ class Judging:
 
     def _judge_rest(self, earlier: dict[str, Place], *, takes_answers: bool) -> None:
         for place, raw, line in self._rest():
+            self._check()
             identifier = line.get("custom_id") if line else None
             if not isinstance(identifier, str):  # torn, or foreign
                 continue

@@ -12,6 +12,7 @@ import orjson
 
 from batchops.diagnostics import Diagnostic, UsageProblem, did_you_mean, error
 from batchops.engine.adopt import adopt_batch
+from batchops.engine.ahead import EndedBatch
 from batchops.engine.approved import job_record
 from batchops.engine.fetch import Fetching
 from batchops.engine.gather import gather
@@ -217,7 +218,7 @@ def _import_batch(run: Run, job: Job, batch_id: str) -> Import:
     found = next(found for found in open_submissions(project) if found.batch_id == batch_id)
     remote = project.provider(found.provider).retrieve(batch_id)
     with closing(Fetching(run)) as fetching:
-        is_fetched = remote.status.is_terminal and fetching.fetch(found, remote, job)
+        is_fetched = remote.status.is_terminal and fetching.fetch(EndedBatch(found, remote, job))
     return Import(batch_id, requests, is_fetched, str(remote.status))
 
 

@@ -24,6 +24,8 @@ FRUGAL_LIMIT, GENEROUS_LIMIT = "300MB", "1GB"
 """For queries of users: enough to stream any number of rows, as the parquet reader would fill whatever it is given; and
 for one that this is not enough for."""
 THREADS = 2
+SCRATCH_LIMIT = "500MB"
+"""For each of the two engines that are at work at once when answers are fetched; they spill."""
 
 
 class Work:
@@ -80,37 +82,47 @@ class Work:
 
 
 class Scratch:
-    """An engine in memory, lent to one after the other. Close it.
+    """Engines in memory, each lent to one after the other. Close it when none is lent.
 
     Making one, and later giving back its memory, costs 30 ms of processor time each (measured, 2026-11).
     """
 
-    def __init__(self, project: Project) -> None:
-        self._project = project
-        self._folder: Path | None = None
-        self._con: duckdb.DuckDBPyConnection | None = None
+    def __init__(self, project: Project, *, threads: int) -> None:
+        self._project, self._threads = project, threads
+        self._idle: list[_Engine] = []
 
     @contextmanager
     def lent(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The engine, empty; whatever is in it after the block is gone."""
-        if self._con is None:
-            self._folder = new_work_folder(self._project)
-            self._con = open_memory(temp_directory=self._folder)
+        """An engine, empty; whatever is in it after the block is gone. Two threads may have one each."""
         try:
-            yield self._con
+            engine = self._idle.pop()
+        except IndexError:
+            engine = _Engine(self._project, self._threads)
+        try:
+            yield engine.con
+            engine.clear()
         except BaseException:
-            self.close()
+            engine.close()
             raise
-        for kind, name in _left_behind(self._con):
-            self._con.execute(f"DROP {kind} {name}")
+        self._idle.append(engine)
 
     def close(self) -> None:
-        if self._con is not None:
-            self._con.close()
-            self._con = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Engine:
+    def __init__(self, project: Project, threads: int) -> None:
+        self._folder = new_work_folder(project)
+        self.con = open_memory(memory_limit=SCRATCH_LIMIT, threads=threads, temp_directory=self._folder)
+
+    def clear(self) -> None:
+        for kind, name in _left_behind(self.con):
+            self.con.execute(f"DROP {kind} {name}")
+
+    def close(self) -> None:
+        self.con.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _left_behind(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
