@@ -50,7 +50,10 @@ class Gathered:
 
     @property
     def con(self) -> duckdb.DuckDBPyConnection:
-        """The work database. Reading rows of a query again (`classify`) makes it another connection."""
+        """The work database. Reading rows of a query again (`classify`) makes it another connection.
+
+        Temporary tables do not outlast that; a plan, which does not do so later, has its changes there.
+        """
         return self.work.con
 
     @property
@@ -71,7 +74,7 @@ class Gathered:
             self._digest(self.jobs[number])
         with self.project.reader.reading(self.con):
             for number in numbers:
-                classify(self.con, self.jobs[number].diff)
+                classify(self.con, self.jobs[number].diff, is_temporary=not self.keeps_rows)
         if self.is_covered:
             for number in numbers:
                 self._drop_uncovered(number)

@@ -25,56 +25,57 @@ _MASKED = 1_000_000
 
 def sample_rows(gathered: Gathered, count: int) -> dict[str, tuple[Sample, ...]]:
     """Up to `count` rows of each job that would be paid for, by address: those with the smallest hash of their key."""
-    chosen = [wanted for wanted in gathered.jobs if count and _choose(gathered.con, wanted, count)]
-    streamed = [wanted for wanted in chosen if not gathered.holds_rows(wanted)]
-    tables: dict[str, SourceTable] = {}
+    chosen = {wanted.address: (wanted, keys) for wanted in gathered.jobs if (keys := _chosen(gathered, wanted, count))}
+    shown: dict[str, tuple[Sample, ...]] = {}
+    streamed = [address for address, (wanted, _) in chosen.items() if not gathered.holds_rows(wanted)]
     if streamed:
-        tables = gathered.work.read(
-            lambda con: {wanted.address: _load(con, wanted, wanted.table) for wanted in streamed}
+        shown = gathered.work.read_apart(
+            lambda con: {address: _samples(con, *chosen[address], is_loaded=False) for address in streamed}
         )
-    for wanted in chosen:
-        if gathered.holds_rows(wanted):
-            tables[wanted.address] = _load(gathered.con, wanted, wanted.table.loaded)
-    return {wanted.address: _samples(gathered.con, wanted, tables[wanted.address]) for wanted in chosen}
+    held = [address for address in chosen if address not in shown]
+    return shown | {address: _samples(gathered.con, *chosen[address], is_loaded=True) for address in held}
 
 
-def _choose(con: duckdb.DuckDBPyConnection, wanted: WantedJob, count: int) -> bool:
-    """Make `sampled_N(key)`. False when no row would be paid for."""
-    con.execute(
-        f"CREATE OR REPLACE TABLE sampled_{wanted.number} AS SELECT key FROM {wanted.changes}"
-        f" WHERE action IN ('submit', 'resubmit', 'retry') ORDER BY md5(key), key LIMIT {int(count)}"
+def _chosen(gathered: Gathered, wanted: WantedJob, count: int) -> list[str]:
+    rows = gathered.con.execute(
+        f"SELECT key FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
+        f" ORDER BY md5(key), key LIMIT {int(count)}"
     )
-    return con.execute(f"FROM sampled_{wanted.number} LIMIT 1").fetchone() is not None
+    return [key for (key,) in rows.fetchall()]
 
 
-def _load(con: duckdb.DuckDBPyConnection, wanted: WantedJob, source: SourceTable) -> SourceTable:
-    """The sampled rows as a table of their own, sensitive columns masked."""
-    masked = [column for column in wanted.job.spec.source.sensitive if column in source.columns]
-    replaced = ", ".join(f"'{SENSITIVE}' AS {quoted(column)}" for column in masked)
-    columns = {name: "VARCHAR" if name in masked else kind for name, kind in source.columns.items()}
-    table = replace(source, job_no=_MASKED + wanted.number, columns=columns, stream=None)
-    with query_problems(wanted.job):
-        con.execute(
-            f"CREATE OR REPLACE TABLE {table.name} AS SELECT s.* {f'REPLACE ({replaced})' if masked else ''}"
-            f" FROM {source.chosen(f'sampled_{wanted.number}')}"
-        )
-    return table
-
-
-def _samples(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> tuple[Sample, ...]:
-    source = wanted.job.spec.source
+def _samples(
+    con: duckdb.DuckDBPyConnection, wanted: WantedJob, keys: list[str], *, is_loaded: bool
+) -> tuple[Sample, ...]:
+    """The rows of these keys before and after, read from the loaded source or from the query."""
+    table = _load(con, wanted, wanted.table.loaded if is_loaded else wanted.table, keys)
     after = _bodies(con, table, wanted.request)
     before = _bodies(con, table, _recorded_request(wanted))
-    keys = [key for (key,) in con.execute(f"FROM sampled_{wanted.number} ORDER BY md5(key), key").fetchall()]
     return tuple(
         Sample(
-            key=typed_key(key, table.key_columns, table.key_types, sensitive=source.sensitive),
+            key=typed_key(key, table.key_columns, table.key_types, sensitive=wanted.job.spec.source.sensitive),
             before=before.get(key),
             after=after[key],
         )
         for key in keys
         if key in after
     )
+
+
+def _load(con: duckdb.DuckDBPyConnection, wanted: WantedJob, source: SourceTable, keys: list[str]) -> SourceTable:
+    """The rows of these keys as a table of their own, sensitive columns masked."""
+    masked = [column for column in wanted.job.spec.source.sensitive if column in source.columns]
+    replaced = ", ".join(f"'{SENSITIVE}' AS {quoted(column)}" for column in masked)
+    columns = {name: "VARCHAR" if name in masked else kind for name, kind in source.columns.items()}
+    table = replace(source, job_no=_MASKED + wanted.number, columns=columns, stream=None)
+    sampled = f"sampled_{wanted.number}"
+    con.execute(f"CREATE OR REPLACE TABLE {sampled} AS SELECT unnest(?::VARCHAR[]) AS key", [keys])
+    with query_problems(wanted.job):
+        con.execute(
+            f"CREATE OR REPLACE TABLE {table.name} AS SELECT s.* {f'REPLACE ({replaced})' if masked else ''}"
+            f" FROM {source.chosen(sampled)}"
+        )
+    return table
 
 
 def _bodies(con: duckdb.DuckDBPyConnection, table: Any, request: CompiledRequest | None) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,15 @@ import duckdb
 from batchops.plan.diff import DiffJob
 from batchops.request.fence import unsteady_parts
 from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint, fingerprint_sql
-from batchops.request.source import SourceTable, check_keys, load_few, load_rows, query_problems
+from batchops.request.source import SourceTable, check_keys, estimated_rows, load_few, load_rows, query_problems
 from batchops.request.template import CompiledRequest
 from batchops.spec.job import Job
 
 FEW_ROWS: Final = 10_000
 """A source of so few rows is held as a whole: to open the database once more would cost more."""
+
+SURELY_MANY: Final = 10 * FEW_ROWS
+"""What the engine must expect of a source that is not tried: its guesses may be far off."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,18 @@ def read_source(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, keeps_rows
     is_new = wanted.diff.recorded is None
     if any(unsteady_parts(wanted.job.query)) or (keeps_rows and is_new):
         return take_snapshot(con, wanted)
-    if _may_be_few(wanted) and (few := load_few(con, wanted.job, wanted.table, most=FEW_ROWS)) is not None:
+    if _may_be_few(con, wanted) and (few := load_few(con, wanted.job, wanted.table, most=FEW_ROWS)) is not None:
         return _fingerprinted(con, wanted, few)
     with query_problems(wanted.job):
         return _stream(con, wanted, is_new=is_new, keeps_rows=keeps_rows)
 
 
-def _may_be_few(wanted: WantedJob) -> bool:
-    """What is recorded says: of a large source the first rows would be read for nothing."""
-    return wanted.diff.recorded is None or wanted.diff.recorded.rows <= FEW_ROWS
+def _may_be_few(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
+    """Of a large source the first rows would be read for nothing: what is recorded tells, or else what is expected."""
+    if wanted.diff.recorded is not None:
+        return wanted.diff.recorded.rows <= FEW_ROWS
+    expected = estimated_rows(con, wanted.table)
+    return expected is None or expected <= SURELY_MANY
 
 
 def _stream(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, is_new: bool, keeps_rows: bool) -> SourceTable:

@@ -31,7 +31,8 @@ SCRATCH_LIMIT = "500MB"
 class Work:
     """A DuckDB file of this command alone, opened one way or the other: tables stay from one to the next.
 
-    `con` runs SQL of ours and may attach the state; within `fenced` the users' queries run. Close it: its folder goes.
+    `con` runs SQL of ours and may attach the state; within `read` the users' queries run, behind the fence of the
+    project, and `con` is another connection after it. Close it: its folder goes.
     """
 
     def __init__(self, project: Project) -> None:
@@ -49,11 +50,10 @@ class Work:
         return self._con
 
     @contextmanager
-    def fenced(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The same database behind the fence of the project. `con` is another one after it."""
-        self._let_go()
+    def _opened(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database behind the fence of the project."""
         limit = FRUGAL_LIMIT if self._is_frugal else GENEROUS_LIMIT
-        con = open_work(self._path, self._root, memory_limit=limit, threads=THREADS)
+        con = open_work(path, self._root, memory_limit=limit, threads=THREADS)
         try:
             yield con
         finally:
@@ -61,14 +61,22 @@ class Work:
 
     def read(self, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `reading` makes of the users' queries; begun anew with more memory where it needs that."""
+        self._let_go()
+        return self._with_enough_memory(self._path, reading)
+
+    def read_apart(self, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """As `read`, in an empty database beside this one: `con` stays open, with its temporary tables."""
+        return self._with_enough_memory(self._path.with_name("apart.duckdb"), reading)
+
+    def _with_enough_memory(self, path: Path, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         try:
-            with self.fenced() as con:
+            with self._opened(path) as con:
                 return reading(con)
         except OutOfMemory:
             if not self._is_frugal:
                 raise
         self._is_frugal = False  # from now on
-        with self.fenced() as con:
+        with self._opened(path) as con:
             return reading(con)
 
     def _let_go(self) -> None:

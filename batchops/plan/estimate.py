@@ -51,17 +51,28 @@ def loads_of(
     `besides` is a relation of requests (digest, round) that are asked in any case.
     """
     others = f"ANTI JOIN {besides} USING (digest, round)" if besides else ""
+    paid = (
+        f"SELECT *, coalesce(due_at <= $due_at, true) AS is_due"
+        f" FROM (FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry')) {others}"
+    )
+    load, due, kinds = _summed(con, f"SELECT *, hash(digest, round) AS kind FROM ({paid})", due_at)
+    if kinds < load.requests:  # some are equal, or have one hash: only then each is told from all others
+        once = f"""SELECT any_value(input_tokens) AS input_tokens, any_value(body_bytes) AS body_bytes,
+                          any_value(inputs) AS inputs, bool_or(is_due) AS is_due, 0 AS kind
+                   FROM ({paid}) GROUP BY digest, round"""
+        load, due, _ = _summed(con, once, due_at)
+    return load, due
+
+
+def _summed(con: duckdb.DuckDBPyConnection, paid: str, due_at: datetime | None) -> tuple[Load, Load, int]:
+    """Sums of all and of the due, and how many kinds there are."""
     row = con.execute(
-        f"""SELECT {_SUMS}, {_SUMS.replace(")", ") FILTER (is_due)")}
-            FROM (SELECT any_value(input_tokens) AS input_tokens, any_value(body_bytes) AS body_bytes,
-                         any_value(inputs) AS inputs, bool_or(coalesce(due_at <= ?, true)) AS is_due
-                  FROM (FROM {changes} WHERE action IN ('submit', 'resubmit', 'retry')) {others}
-                  GROUP BY digest, round)""",
-        [due_at],
+        f"SELECT {_SUMS}, {_SUMS.replace(')', ') FILTER (is_due)')}, count(DISTINCT kind) FROM ({paid})",
+        {"due_at": due_at},
     ).fetchone()
     assert row is not None
     numbers = [int(value or 0) for value in row]
-    return Load(*numbers[:4]), Load(*numbers[4:])
+    return Load(*numbers[:4]), Load(*numbers[4:8]), numbers[8]
 
 
 def count_shards(load: Load, limits: ShardLimits) -> int:

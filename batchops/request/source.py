@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import duckdb
+import orjson
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
 from batchops.request.fence import NotSelect, connect_fenced, is_absent, single_select, wrapped
@@ -132,6 +133,18 @@ def load_few(con: duckdb.DuckDBPyConnection, job: Job, bound: SourceTable, *, mo
         return None
     check_keys(con, job, few.loaded, f"(SELECT {KEY} AS key FROM {few.loaded.name})")
     return few.loaded
+
+
+def estimated_rows(con: duckdb.DuckDBPyConnection, bound: SourceTable) -> int | None:
+    """How many rows the engine expects of a bound query, before it runs; None where it does not say.
+
+    Good for what costs time alone: it may be wrong by any factor.
+    """
+    try:
+        (_, plan) = _one(con, f"EXPLAIN (FORMAT json) FROM {bound.name}")
+        return int(orjson.loads(plan)[0]["extra_info"]["Estimated Cardinality"])
+    except (duckdb.Error, LookupError, ValueError):
+        return None
 
 
 def key_sql(columns: tuple[str, ...]) -> str:

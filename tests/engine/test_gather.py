@@ -165,9 +165,12 @@ def test_more_rows_than_few_are_let_go_of(
 def test_of_a_source_known_as_large_no_row_is_read_for_nothing(
     bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.answer()
     monkeypatch.setattr(sources, "FEW_ROWS", 2)
+    monkeypatch.setattr(sources, "SURELY_MANY", 0)  # which the engine expects more than of a new job
     monkeypatch.setattr(sources, "load_few", lambda *_, **__: pytest.fail("it was tried"))
+    new = plan_of(gathered_of(keeps_rows=False))
+    assert (new.rows(Action.SUBMIT), sorted(map(str, shown(new)))) == (3, ["one", "three", "two"])
+    bench.answer()
     assert plan_of(gathered_of(keeps_rows=False)).jobs[0].rows == {Action.UNCHANGED: 3}
 
 

@@ -12,7 +12,7 @@ import pytest
 from request_parts import loaded_rows, make_job, table_of
 
 from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position
-from batchops.request.source import load_source
+from batchops.request.source import bind_source, estimated_rows, load_source
 from batchops.spec.job import Job
 
 
@@ -104,6 +104,12 @@ def test_limit_takes_the_same_rows_and_a_larger_one_more(con: duckdb.DuckDBPyCon
     assert [len(keys) for keys in taken] == [1, 5, 50, 999, 1000]
     assert all(small <= large for small, large in pairwise(taken))
     assert taken[0] == {"363"}
+
+
+def test_the_engine_says_how_many_rows_it_expects(con: duckdb.DuckDBPyConnection) -> None:
+    job = make_job(query="SELECT range AS id FROM range(200000)")
+    assert estimated_rows(con, bind_source(con, 0, job)) == 200_000
+    assert estimated_rows(con, bind_source(con, 0, job, limit=20)) == 20
 
 
 @pytest.mark.parametrize("name", ["__row", "__line", "__Head", "__digest", "__hash", "rowid", "RowId"])
