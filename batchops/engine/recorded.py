@@ -19,7 +19,7 @@ from batchops.store.changes import RequestState
 def read_recorded(project: Project) -> list[RecordedJob]:
     """The jobs of this environment as recorded, removed ones too."""
     rows = project.reader.rows(
-        "SELECT job_id, address, provider, is_simulated, parts, spec, protected, held,"
+        "SELECT job_id, address, provider, is_simulated, render_id, parts, spec, protected, held,"
         " removed_at IS NOT NULL AS is_removed, coalesce(rows, 0) AS rows FROM state.jobs"
         " LEFT JOIN (SELECT job_id, count(*) AS rows FROM state.rows GROUP BY job_id) USING (job_id)"
         " WHERE environment = ?",
@@ -31,6 +31,7 @@ def read_recorded(project: Project) -> list[RecordedJob]:
             address=row["address"],
             provider=row["provider"],
             is_simulated=row["is_simulated"],
+            render_id=row["render_id"],
             parts=orjson.loads(row["parts"]),
             spec=orjson.loads(row["spec"]),
             is_protected=row["protected"],

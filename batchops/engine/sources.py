@@ -9,7 +9,7 @@ import duckdb
 
 from batchops.plan.diff import DiffJob
 from batchops.request.fence import unsteady_parts
-from batchops.request.render import DIGEST_COLUMNS, digest_rows, fingerprint, fingerprint_sql
+from batchops.request.render import DIGEST_COLUMNS, blank_fingerprint, digest_rows, fingerprint, fingerprint_sql
 from batchops.request.source import SourceTable, check_keys, estimated_rows, load_few, load_rows, query_problems
 from batchops.request.template import CompiledRequest
 from batchops.spec.job import Job
@@ -42,21 +42,31 @@ class WantedJob:
     def changes(self) -> str:
         return self.diff.changes
 
+    @property
+    def is_all_open(self) -> bool:
+        """Whether every row must be rendered: the job is new, or its request is not the one that was applied."""
+        recorded = self.diff.recorded
+        wanted = (self.request.render_id, self.diff.is_simulated)
+        return recorded is None or (recorded.render_id, recorded.is_simulated) != wanted
+
 
 def read_source(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, keeps_rows: bool) -> SourceTable:
     """Pass one: `desired_N(key, fingerprint)` of every row; where the rows are from now on, at hand or in the query.
 
-    All rows of a new job must be rendered anyhow: a plan digests them at once, without fingerprints; an apply loads
-    them, and makes both in one pass. `desired_N` is a view of them then. A query that gives other rows each time is
-    run once. A small source is loaded, whoever asks.
+    All rows of a new job, and of one whose request was edited, must be rendered anyhow: they are digested in this very
+    pass; an apply loads them for it. `desired_N` is a view of the digests then. A query that gives other rows each time
+    is run once. A small source is loaded, whoever asks.
     """
-    is_new = wanted.diff.recorded is None
-    if any(unsteady_parts(wanted.job.query)) or (keeps_rows and is_new):
+    if any(unsteady_parts(wanted.job.query)) or (keeps_rows and wanted.is_all_open):
         return take_snapshot(con, wanted)
     if _may_be_few(con, wanted) and (few := load_few(con, wanted.job, wanted.table, most=FEW_ROWS)) is not None:
-        return _fingerprinted(con, wanted, few)
+        return _read_all(con, wanted, few)
     with query_problems(wanted.job):
-        return _stream(con, wanted, is_new=is_new, keeps_rows=keeps_rows)
+        table = _read_all(con, wanted, wanted.table)
+        if keeps_rows:
+            con.execute(f"CREATE OR REPLACE TABLE source_{wanted.number} AS FROM {table.name} LIMIT 0")
+        check_keys(con, wanted.job, table, wanted.diff.desired)
+    return table
 
 
 def _may_be_few(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
@@ -67,42 +77,30 @@ def _may_be_few(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:
     return expected is None or expected <= SURELY_MANY
 
 
-def _stream(con: duckdb.DuckDBPyConnection, wanted: WantedJob, *, is_new: bool, keeps_rows: bool) -> SourceTable:
-    """Pass one with no row more than once in memory."""
-    n, table = wanted.number, wanted.table
-    if is_new:
-        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}")
-        _desire_digested(con, n)
-    else:
-        _fingerprint(con, wanted, table, f"desired_{n}")
-        con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
-    if keeps_rows:
-        con.execute(f"CREATE OR REPLACE TABLE source_{n} AS FROM {table.name} LIMIT 0")
-    check_keys(con, wanted.job, table, f"desired_{n}")
-    return table
-
-
 def take_snapshot(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> SourceTable:
     """Run the query once and keep all its rows."""
-    return _fingerprinted(con, wanted, load_rows(con, wanted.job, wanted.table))
+    return _read_all(con, wanted, load_rows(con, wanted.job, wanted.table))
 
 
-def _fingerprinted(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> SourceTable:
-    """Fingerprint rows that are loaded, and digest those of a new job: each of them must be rendered anyhow."""
+def _read_all(con: duckdb.DuckDBPyConnection, wanted: WantedJob, table: SourceTable) -> SourceTable:
+    """Fingerprint every row in one pass; or digest it, where it must be rendered anyhow.
+
+    Then its fingerprint only matters once it is recorded, which takes rows that are loaded.
+    """
     n = wanted.number
-    if wanted.diff.recorded is None:
-        fingerprint = fingerprint_sql(table, wanted.request, is_simulated=wanted.diff.is_simulated)
-        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}", fingerprint=fingerprint)
-        _desire_digested(con, n)
+    if wanted.is_all_open:
+        made = fingerprint_sql(table, wanted.request, is_simulated=wanted.diff.is_simulated)
+        needed = made if table.stream is None else "NULL"
+        digest_rows(con, table, wanted.request, keys=None, into=f"digests_{n}", fingerprint=needed)
+        blank = blank_fingerprint(is_simulated=wanted.diff.is_simulated)
+        con.execute(
+            f"CREATE OR REPLACE VIEW desired_{n} AS"
+            f" SELECT key, coalesce(fingerprint, {blank}::UHUGEINT) AS fingerprint FROM digests_{n}"
+        )
     else:
         _fingerprint(con, wanted, table, f"desired_{n}")
         con.execute(f"CREATE OR REPLACE TABLE digests_{n} ({DIGEST_COLUMNS})")
     return table
-
-
-def _desire_digested(con: duckdb.DuckDBPyConnection, number: int) -> None:
-    """Every row was digested: what is desired is read from there."""
-    con.execute(f"CREATE OR REPLACE VIEW desired_{number} AS SELECT key, fingerprint FROM digests_{number}")
 
 
 def load_missing(con: duckdb.DuckDBPyConnection, wanted: WantedJob) -> bool:

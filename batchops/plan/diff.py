@@ -36,6 +36,8 @@ class RecordedJob:
     is_simulated: bool
     parts: Mapping[str, str]
     spec: Mapping[str, object]
+    render_id: UUID | None = None
+    """Of the request that was applied last; some rows may still stand on earlier ones."""
     is_protected: bool = False
     held: str | None = None
     is_removed: bool = False

@@ -66,8 +66,12 @@ def fingerprint_sql(table: SourceTable, request: CompiledRequest, *, is_simulate
     constant = "".join(f"{len(part)}:{part}" for part in _constants(request, used))
     pieces = "".join(f", {_framed(name, kind)}" for name, kind in used)
     hashed = f"md5_number(concat({literal(constant)}{pieces}))"
-    version = (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
-    return f"CAST(({hashed} >> 8) + {version}::UHUGEINT AS UHUGEINT)"
+    return f"CAST(({hashed} >> 8) + {blank_fingerprint(is_simulated=is_simulated)}::UHUGEINT AS UHUGEINT)"
+
+
+def blank_fingerprint(*, is_simulated: bool) -> int:
+    """The version byte of a fingerprint alone. It stands for one that nobody needs to make: no row has it."""
+    return (FINGERPRINT_VERSION | (SIMULATED if is_simulated else 0)) << 120
 
 
 def utc_cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:

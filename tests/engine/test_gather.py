@@ -174,6 +174,28 @@ def test_of_a_source_known_as_large_no_row_is_read_for_nothing(
     assert plan_of(gathered_of(keeps_rows=False)).jobs[0].rows == {Action.UNCHANGED: 3}
 
 
+@pytest.mark.parametrize("edit", [{"template": "Say {{ text }}"}, {"template": "{{ text|trim }}"}])
+def test_rows_of_an_edited_request_are_digested_in_the_first_pass(
+    bench: Bench,
+    gathered_of: Callable[..., Gathered],
+    monkeypatch: pytest.MonkeyPatch,
+    keeps_rows: bool,
+    edit: dict[str, str],
+) -> None:
+    bench.answer()
+    bench.job(**edit)
+    rows = {Action.RESUBMIT: 3} if "Say" in edit["template"] else {Action.UNCHANGED: 3}
+    with monkeypatch.context() as patched:
+        patched.setattr(sources, "fingerprint", lambda *_, **__: pytest.fail("there was another pass"))
+        gathered = gathered_of(keeps_rows=keeps_rows)
+        assert plan_of(gathered).jobs[0].rows == rows
+    assert len(rows_at_hand(gathered)) == (3 if keeps_rows else 0)
+    bench.answer()
+    again = gathered_of(keeps_rows=keeps_rows)
+    assert (plan_of(again).jobs[0].rows, rows_at_hand(again)) == ({Action.UNCHANGED: 3}, [])
+    assert again.con.execute("SELECT rows FROM settled_0").fetchall() == [(3,)], "by its recorded fingerprint"
+
+
 def test_nothing_is_read_again_when_nothing_changed(
     bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
 ) -> None:
