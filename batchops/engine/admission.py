@@ -26,12 +26,13 @@ class Room:
     """The room that a provider has for the shards of one job. Asked before one is written, and told of each.
 
     The state is read once and then only before the answer is no: while a job is submitted nobody else sends anything,
-    so that what was counted since is never too little.
+    so that what was counted since is never too little. A shard counts from when it is begun, until its intent says so.
     """
 
     def __init__(self, run: Run, wanted: WantedJob, provider: Provider, limits: ShardLimits) -> None:
         self._run, self._name, self._limits = run, wanted.job.provider, limits
         self._most_batches = provider.profile.max_batches_per_hour
+        self._unrecorded: list[Cut] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -50,22 +51,28 @@ class Room:
 
     def _has(self, cut: Cut) -> bool:
         if self._sent is None:
-            self._sent = _sent_in_last_hour(self._run, self._name)
+            self._sent = _sent_in_last_hour(self._run, self._name) + len(self._unrecorded)
         if self._sent >= self._most_batches:
             return False
         if self._limits.max_tokens is None:
             return True
         if cut.model not in self._queued:
-            self._queued[cut.model] = _queued_tokens(self._run, self._name, cut.model)
+            begun = sum(other.tokens for other in self._unrecorded if other.model == cut.model)
+            self._queued[cut.model] = _queued_tokens(self._run, self._name, cut.model) + begun
         queued = self._queued[cut.model]
         return queued == 0 or queued + cut.tokens <= self._limits.max_tokens
 
     def take(self, cut: Cut) -> None:
-        """This shard is on its way."""
+        """This shard is begun."""
+        self._unrecorded.append(cut)
         if self._sent is not None:
             self._sent += 1
         if cut.model in self._queued:
             self._queued[cut.model] += cut.tokens
+
+    def note_recorded(self, cut: Cut) -> None:
+        """The intent of this shard is in the state."""
+        self._unrecorded.remove(cut)
 
 
 def _queued_tokens(run: Run, provider: str, model: str) -> int:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import orjson
 
-from batchops.engine.gather import Gathered
 from batchops.engine.sources import WantedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.profiles import Profile
@@ -78,9 +78,9 @@ class Manifest:
     body_hash, bytes (of the line), inputs, tokens; a line's number is its `rowid`. First tries come before retries.
     """
 
-    def __init__(self, gathered: Gathered, wanted: WantedJob, now: datetime, profile: Profile) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, wanted: WantedJob, now: datetime, profile: Profile) -> None:
         self.name = f"lines_{wanted.number}"
-        self._con, self._wanted, self._profile = gathered.con, wanted, profile
+        self._con, self._wanted, self._profile = con, wanted, profile
         self._due = due_by(now)
         self.groups = self._find_groups()
         if self.groups:

@@ -61,13 +61,17 @@ def parse_custom_id(text: str) -> tuple[UUID, int, int] | None:
 
 @contextmanager
 def shard_writer(gathered: Gathered, wanted: WantedJob, now: datetime, profile: Profile) -> Iterator[ShardWriter]:
-    """Write what is due by then for one job; whatever helps to render it ends with the block."""
+    """Write what is due by then for one job; whatever helps to render it ends with the block.
+
+    It has a connection of its own: files may be written while that of `gathered` is used.
+    """
     folder = gathered.folder / "shards"
     folder.mkdir(exist_ok=True)
-    manifest = Manifest(gathered, wanted, now, profile)
     with ExitStack() as stack:
+        con = stack.enter_context(gathered.con.cursor())
+        manifest = Manifest(con, wanted, now, profile)
         writers = [
-            stack.enter_context(line_writer(gathered.con, wanted.table.loaded, group.request, tail=TAIL))
+            stack.enter_context(line_writer(con, wanted.table.loaded, group.request, tail=TAIL))
             for group in manifest.groups
         ]
         yield ShardWriter(manifest, writers, folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -16,10 +17,10 @@ from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.admission import Room, canary_limits
 from batchops.engine.gather import Gathered
 from batchops.engine.ledger import Submission
-from batchops.engine.manifest import Cut
+from batchops.engine.outgoing import Outgoing
 from batchops.engine.run import Run
 from batchops.engine.settle import settle_one
-from batchops.engine.shards import Shard, ShardWriter, shard_writer
+from batchops.engine.shards import Shard, shard_writer
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
 from batchops.plan.estimate import ShardLimits
@@ -57,7 +58,10 @@ class Submitted:
 
 
 def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLimits) -> Submitted:
-    """Submit everything of one job that is due. Uploads run in parallel while the next shard is rendered."""
+    """Submit everything of one job that is due.
+
+    Uploads run in parallel, and the next shard is written while the intent of the last is recorded.
+    """
     done = Submitted(run.now)
     first = canary_limits(run, wanted, limits)
     if first is None:
@@ -68,23 +72,24 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
     slots = threading.Semaphore(parallel)
     numbers = count(_next_number(run))  # under the lease nobody else makes submissions
     futures: list[Future[None]] = []
+
+    def wait_for_turn() -> bool:
+        slots.acquire()
+        return not _is_over(run, done)
+
     with (
         ThreadPoolExecutor(max_workers=parallel) as pool,
         shard_writer(gathered, wanted, done.due_by, provider.profile) as writer,
     ):
         room = Room(run, wanted, provider, limits)
-        for cut in writer.cuts(first):
-            is_canary_out = first is not limits and bool(futures)
-            may_send = not is_canary_out and room.has(cut)
-            shard = _written(run, writer, cut, slots, done) if may_send and not _is_over(run, done) else None
-            if shard is None:
-                done.is_cut_short = True
-                break
-            intent = _intend(run, gathered, wanted, shard, next(numbers))
-            room.take(cut)
-            task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
-            task.add_done_callback(lambda _: slots.release())
-            futures.append(task)
+        outgoing = Outgoing(writer, room, first, lambda: not _is_over(run, done), is_canary=first is not limits)
+        with closing(outgoing.shards(wait_for_turn)) as shards:
+            for shard in shards:
+                intent = _intend(run, gathered, wanted, shard, next(numbers))
+                task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
+                task.add_done_callback(lambda _: slots.release())
+                futures.append(task)
+        done.is_cut_short |= outgoing.is_cut_short
     for task in futures:
         task.result()
     return done
@@ -92,17 +97,6 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
 
 def _is_over(run: Run, done: Submitted) -> bool:
     return run.is_stopping or done.is_cut_short
-
-
-def _written(run: Run, writer: ShardWriter, cut: Cut, slots: threading.Semaphore, done: Submitted) -> Shard | None:
-    """Write a shard, and wait until one before it is sent; None when nothing more is to be sent by then."""
-    shard = writer.write(cut)
-    slots.acquire()
-    if _is_over(run, done):
-        shard.path.unlink()
-        slots.release()
-        return None
-    return shard
 
 
 def _next_number(run: Run) -> int:
