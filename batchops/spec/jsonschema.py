@@ -225,7 +225,9 @@ def _strict(node: Any, root: Mapping[str, Any], followed: tuple[str, ...]) -> An
     if not isinstance(node, dict):
         return node
     node, followed = _expanded(node, root, followed)
-    node = {word: value for word, value in _merged(node).items() if word not in _REFUSED}
+    while node.keys() & {"allOf", "oneOf"}:
+        node, followed = _expanded(_merged(node), root, followed)
+    node = {word: value for word, value in node.items() if word not in _REFUSED}
     if node.get("format", "uuid") not in _FORMATS:
         del node["format"]
     for word in ("$defs", "definitions", "properties"):

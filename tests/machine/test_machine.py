@@ -56,14 +56,15 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 NewLife = Callable[[], Life]
 
+_numbers = itertools.count()
+
 
 @pytest.fixture
 def new_life(echo: Service, crew: Crew, reached: Reached) -> NewLife:
-    """Begins a life in a folder, and with a key, of its own."""
-    numbers = itertools.count()
+    """Begins a life in a folder, and with a name and a key, of its own: all of a run share one service."""
 
     def begin() -> Life:
-        number = next(numbers)
+        number = next(_numbers)
         service = replace(echo, key=f"sk-MACHINE_KEY_{number}")
         root = Path(tempfile.mkdtemp(prefix="life-")) / f"life-{number}"
         return Life(root, crew=crew, service=service, reached=reached)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchops.spec.jsonschema import check, lint, strictify, validator
@@ -176,6 +176,7 @@ _SCHEMAS = st.recursive(
 )
 
 
+@example({"type": "string"}, {"allOf": [{"$ref": "#/$defs/x", "description": "d"}]})
 @given(_SCHEMAS, _SCHEMAS)
 def test_strictified_schema_is_strict_and_stays_as_it_is(schema: dict[str, Any], definition: dict[str, Any]) -> None:
     strict = strictify({**schema, "$defs": {"x": definition}})
