@@ -7,8 +7,6 @@ ahead (ahead.py); here, in one thread and in their order, they are recorded.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -30,14 +28,8 @@ from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
-from batchops.store.changes import AnswerFile, Fetched, Observed, RequestState
-from batchops.store.connection import sql_text
-
-_COMPRESSION = "COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE"
-"""Of answer files. Level 1 in small groups is as small as level 3 in groups of 122,880 rows, in half the time; a group
-is in memory until it is written (measured, 2026-11)."""
-
-_GROUP_ROWS, _GROUP_ROWS_OF_LONG, _LONG_BYTES = 10_240, 2_048, 8_000
+from batchops.store.answerfiles import FAST, write_answers
+from batchops.store.changes import Fetched, Observed, RequestState
 
 _ENGINE_THREADS = 1
 """Of each engine where two are at work: it takes a quarter less work than with two threads for tables whose rows keep
@@ -146,7 +138,9 @@ def _commit(run: Run, found: Submission, remote: RemoteBatch, judging: Judging) 
     """Put the answers on disk, fsynced under their final name, and only then commit what names them."""
     totals = judging.finish()
     reached("before_answers")
-    answer_file = _write_answers(run, judging, totals.answers) if totals.answers else None
+    answer_file = None
+    if totals.answers:
+        answer_file = write_answers(judging.con, "answers", run.store, lines=totals.answers, level=FAST)
     reached("after_answers")
     counts = {outcome.value: count for outcome, count in totals.outcomes.items()}
     if found.phase == "created":
@@ -191,29 +185,3 @@ def _announce(run: Run, found: Submission, totals: Totals, counts: Mapping[str, 
                 held=totals.states.get(RequestState.HELD, 0),
             )
         )
-
-
-def _write_answers(run: Run, judging: Judging, lines: int) -> AnswerFile:
-    folder = run.store.folder / "answers"
-    folder.mkdir(exist_ok=True)
-    rows = run.store.rows("SELECT coalesce(max(file_no), 0) + 1 AS next FROM state.answer_files")
-    number = int(rows[0]["next"])
-    while (final := folder / f"{number:06d}.parquet").exists():  # of a state that was pushed over, or of a kill
-        number += 1
-    draft = final.with_suffix(".parquet.new")
-    group_rows = _GROUP_ROWS_OF_LONG if judging.answers.longest > _LONG_BYTES else _GROUP_ROWS
-    judging.con.execute(f"COPY (FROM answers) TO {sql_text(str(draft))} (FORMAT parquet, {_COMPRESSION} {group_rows})")
-    with draft.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-        os.fsync(file.fileno())
-    draft.rename(final)
-    _sync_folder(folder)
-    return AnswerFile(number, f"answers/{final.name}", digest, final.stat().st_size, lines)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,8 +7,6 @@ names it.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +16,7 @@ from typing import Any, ClassVar
 import duckdb
 
 from batchops.diagnostics import BatchopsError
+from batchops.store.answerfiles import SMALL, write_answers
 from batchops.store.changes import AnswerFile, PhaseConflict
 from batchops.store.connection import open_memory, sql_text
 from batchops.store.copies import backups
@@ -30,7 +29,6 @@ DEAD_SHARE = 0.2
 """A file is written anew when it is small, and has a neighbour, or when so many of its lines are of dropped tries."""
 
 READERS_LEAVE = timedelta(hours=1)
-_ROW_GROUP = 40_960
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,10 @@ def _written(reader: StateReader, group: Sequence[_File], spill: Path) -> Answer
         _load_live(con, reader, group)
         row = con.execute("SELECT count(*) FROM live").fetchone()
         lines = row[0] if row else 0
-        return _write(con, reader, [str(reader.folder / file.path) for file in group], lines) if lines else None
+        if not lines:
+            return None
+        live = _live_lines([str(reader.folder / file.path) for file in group])
+        return write_answers(con, live, reader, lines=lines, level=SMALL)
     finally:
         con.close()
 
@@ -132,42 +133,12 @@ def _load_live(con: duckdb.DuckDBPyConnection, reader: StateReader, group: Seque
         )
 
 
-def _write(con: duckdb.DuckDBPyConnection, reader: StateReader, paths: Sequence[str], lines: int) -> AnswerFile:
-    number, final = _next_file(reader)
-    draft = final.with_name(f"{final.name}.new")
+def _live_lines(paths: Sequence[str]) -> str:
     listed = ", ".join(map(sql_text, paths))
-    con.execute(
-        f"""COPY (SELECT p.* EXCLUDE (filename) FROM read_parquet([{listed}], filename = true, union_by_name = true) p
-                  SEMI JOIN live USING (filename, submission_id, line))
-            TO {sql_text(str(draft))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP})"""
+    return (
+        f"(SELECT p.* EXCLUDE (filename) FROM read_parquet([{listed}], filename = true, union_by_name = true) p"
+        " SEMI JOIN live USING (filename, submission_id, line))"
     )
-    written = con.execute(f"SELECT count(*) FROM read_parquet({sql_text(str(draft))})").fetchone()
-    if written != (lines,):
-        draft.unlink()
-        raise PhaseConflict(f"{written} lines of {lines} were merged")
-    with draft.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-        os.fsync(file.fileno())
-    draft.rename(final)
-    _sync(final.parent)
-    return AnswerFile(number, f"answers/{final.name}", digest, final.stat().st_size, lines)
-
-
-def _next_file(reader: StateReader) -> tuple[int, Path]:
-    """A number that neither the state nor the disk has."""
-    rows = reader.rows("SELECT coalesce(max(file_no), 0) + 1 AS next FROM state.answer_files")
-    number = int(rows[0]["next"])
-    while (path := reader.folder / "answers" / f"{number:06d}.parquet").exists():
-        number += 1
-    return number, path
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sweep_answers(reader: StateReader) -> int:
