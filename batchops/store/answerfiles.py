@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +10,7 @@ import duckdb
 
 from batchops.store.changes import AnswerFile, PhaseConflict
 from batchops.store.connection import sql_text
+from batchops.store.copies import to_disk
 from batchops.store.store import StateReader
 
 _GROUPS: Final = "ROW_GROUP_SIZE 10240, ROW_GROUP_SIZE_BYTES '16MB'"
@@ -37,9 +37,9 @@ def write_answers(
         raise PhaseConflict(f"{written} answers of {lines} were written")
     with draft.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").digest()
-        os.fsync(file.fileno())
+    to_disk(draft)
     draft.rename(final)
-    _sync(final.parent)
+    to_disk(final.parent)
     return AnswerFile(number, f"answers/{final.name}", digest, final.stat().st_size, lines)
 
 
@@ -52,11 +52,3 @@ def _next_file(reader: StateReader) -> tuple[int, Path]:
     while (path := folder / f"{number:06d}.parquet").exists():
         number += 1
     return number, path
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
