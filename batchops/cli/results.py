@@ -77,6 +77,9 @@ def _statuses(text: str | None) -> frozenset[str]:
     from batchops.results.answers import STATUSES
 
     chosen = frozenset(word.strip() for word in (text or "").split(",") if word.strip())
+    if text is not None and not chosen:
+        detail = f"--status is empty; write one of {', '.join(STATUSES)}."
+        raise UsageProblem(error("unknown_status", "Unknown status.", detail))
     for word in sorted(chosen - set(STATUSES)):
         hint = did_you_mean(word, STATUSES) or f" Known: {', '.join(STATUSES)}."
         raise UsageProblem(error("unknown_status", "Unknown status.", f'No row can be "{word}".{hint}'))

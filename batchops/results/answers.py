@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +126,22 @@ class Answers:
         by, limit = order(self.job), self.selection.limit
         rows = f"FROM ({self.source()}) WHERE {self.selection.where()}"
         if self.are_long and (limit is None or limit > _BATCH_OF_ROWS):
-            scratch = Path(self.con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
-            found = answer_relation(self.paths)
-            with _damage_told():
-                ordered = in_order(self.con, rows, found, order=by, limit=limit, folder=scratch)
-            return f"SELECT {columns} FROM {ordered}"
+            return f"SELECT {columns} FROM {self._in_order(rows, by, limit)}"
         return f"SELECT {columns} {rows} ORDER BY {', '.join(by)}{'' if limit is None else f' LIMIT {limit}'}"
+
+    def _in_order(self, rows: str, by: Sequence[str], limit: int | None) -> str:
+        """See `in_order`; again with all the memory it asks for, where what was allowed is too little."""
+        scratch = Path(self.con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+        ordering = partial(in_order, self.con, rows, answer_relation(self.paths), order=by, limit=limit, folder=scratch)
+        try:
+            with _damage_told():
+                try:
+                    return ordering()
+                except duckdb.OutOfMemoryException:
+                    lift_memory_limit(self.con)
+                    return ordering()
+        except OSError as problem:
+            raise _no_scratch(scratch, problem) from problem
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The selected rows, one by one; see `batches`."""
@@ -238,8 +248,29 @@ def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path)
 def _damage_told() -> Iterator[None]:
     try:
         yield
-    except (duckdb.IOException, duckdb.InvalidInputException) as problem:
+    except duckdb.Error as problem:
+        if not tells_of_damage(problem):
+            raise
         raise damaged(problem) from problem
+
+
+_NO_DAMAGE = (
+    duckdb.OutOfMemoryException, duckdb.InterruptException,
+    duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException,
+)  # fmt: skip
+
+
+def tells_of_damage(problem: duckdb.Error) -> bool:
+    """Whether DuckDB may have said this of a file: it says what is wrong with one in many ways, most of no class."""
+    return not isinstance(problem, _NO_DAMAGE)
+
+
+def _no_scratch(folder: Path, problem: OSError) -> BatchopsError:
+    detail = (
+        f"{folder}: {problem.strerror or problem}. Many long answers are put in order there; it takes twice their size."
+        " Name another folder in TMPDIR."
+    )
+    return BatchopsError(error("scratch_unwritable", "The temporary folder cannot be written.", detail))
 
 
 def damaged(problem: duckdb.Error) -> BatchopsError:

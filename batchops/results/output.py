@@ -16,11 +16,19 @@ from batchops.results.sinks import Target
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[Target]:
-    """A target to write to. The file at `path` is replaced when the block ends well, and untouched otherwise."""
+    """A target to write to. The file at `path` is replaced when the block ends well, and untouched otherwise.
+
+    A link stays one: what it points to is replaced. A pipe or a device is written to as it is.
+    """
     if path is None:
         sys.stdout.flush()
         yield Target(sys.stdout.buffer, width=terminal_width())
         sys.stdout.buffer.flush()
+        return
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with _through(path) as target:
+            yield target
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +44,15 @@ def open_output(path: Path | None) -> Iterator[Target]:
         raise _unwritable(path, problem) from problem
     finally:
         fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def _through(path: Path) -> Iterator[Target]:
+    try:
+        with path.open("wb") as stream:
+            yield Target(stream)
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
 
 
 def _publish(fresh: Path, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,42 @@ def test_output_stays_untouched_when_the_answers_cannot_be_read(batchops: Comman
     assert names(project) == ["answers.csv", "jobs", "state"]
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "table"])
+def test_whatever_is_wrong_with_an_answer_file_it_is_told_of(batchops: Command, project: Path, form: str) -> None:
+    answers = project / "state" / "answers" / "1.parquet"
+    whole = answers.read_bytes()
+    ends = set()
+    for start in range(4, len(whole) - 48, max(len(whole) // 40, 1)):
+        answers.write_bytes(
+            whole[:start] + bytes(byte ^ 0x5A for byte in whole[start : start + 40]) + whole[start + 40 :]
+        )
+        ran = batchops("results", "review-sentiment", "--format", form, "-o", "out")
+        ends.add((ran.code, "[answer_file_damaged]" in ran.err))
+    assert (1, True) in ends
+    assert ends <= {(0, False), (1, True)}
+
+
+def test_a_link_stays_one_and_what_it_points_to_is_replaced(batchops: Command, project: Path) -> None:
+    (project / "kept").mkdir()
+    (project / "kept" / "real.csv").write_text("before", encoding="utf-8")
+    (project / "out.csv").symlink_to("kept/real.csv")
+    assert batchops("results", "review-sentiment", "-o", "out.csv").code == 0
+    assert (project / "out.csv").is_symlink()
+    assert (project / "kept" / "real.csv").read_text(encoding="utf-8").startswith("review_id,")
+    assert names(project / "kept") == ["real.csv"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(batchops: Command, project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((project / "pipe").read_text(encoding="utf-8")))
+    reader.start()
+    assert batchops("results", "review-sentiment", "--format", "csv", "-o", "pipe").code == 0
+    reader.join()
+    assert read[0].count("\n") == 7
+    assert stat.S_ISFIFO((project / "pipe").stat().st_mode)
+
+
 def test_a_missing_answer_file_is_named_and_not_taken_for_no_answer(batchops: Command, project: Path) -> None:
     (project / "state" / "answers" / "1.parquet").unlink()
     ran = batchops("results", "review-sentiment")
@@ -131,6 +168,8 @@ def test_output_into_a_file_that_cannot_be_made_is_a_problem_of_its_own(batchops
     ("words", "code", "said"),
     [
         (["--status", "suceeded"], "unknown_status", 'Did you mean "succeeded"?'),
+        (["--status", ""], "unknown_status", "--status is empty; write one of succeeded,"),
+        (["--status", ","], "unknown_status", "--status is empty; write one of succeeded,"),
         (["-o", "x.json"], "unknown_format", 'The suffix ".json" names no format.'),
         (["--format", "parquet"], "output_needed", "-o FILE.parquet"),
         (["--json", "--format", "csv"], "format_conflict", "--json is jsonl, --format says csv."),

@@ -6,6 +6,8 @@ import csv
 import io
 import itertools
 import json
+import resource
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import duckdb
 import pytest
 from result_states import SCHEMA, State, every_state, the_job
 
+from batchops.diagnostics import BatchopsError
 from batchops.results import answers, ordering
 from batchops.results.answers import Answers, Selection, prepare
 from batchops.results.sinks import SINKS, Target, sink
@@ -143,9 +146,12 @@ def test_more_answers_than_memory_holds_come_out_in_order(
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("long_bytes", [10**9, 0], ids=["sorted", "by way of a file"])
 def test_answers_come_out_even_where_the_memory_that_is_allowed_is_too_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, long_bytes: int
 ) -> None:
+    monkeypatch.setattr(ordering, "LONG_BYTES", long_bytes)
+    monkeypatch.setattr(ordering, "MANY_BYTES", 0)
     state = State(tmp_path / "s.duckdb")
     job = state.job("short")
     batch = state.submission(job)
@@ -157,6 +163,35 @@ def test_answers_come_out_even_where_the_memory_that_is_allowed_is_too_little(
     )
     printed = write(path, "short", form)
     assert len(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed.splitlines()) == 20_000
+
+
+@pytest.mark.parametrize(("kind", "first"), [("HUGEINT", 2**126), ("UHUGEINT", 2**128 - 9), ("HUGEINT", -(2**60))])
+def test_keys_of_128_bits_are_exact_in_parquet(tmp_path: Path, kind: str, first: int) -> None:
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("huge", key_types=(kind,))
+    batch = state.submission(job)
+    keys = [first + number for number in range(6)]
+    for number, key in enumerate(keys):
+        state.answered(job, str(key), batch, number, f"{key}")
+    write(state.write(), "huge", "parquet")
+    found = read_parquet(tmp_path / "out.parquet")
+    assert [(int(row["id"]), row["answer"]) for row in found] == [(key, str(key)) for key in keys]
+
+
+def test_a_temporary_folder_that_takes_no_more_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "LONG_BYTES", 0)
+    monkeypatch.setattr(ordering, "MANY_BYTES", 0)
+    path = every_state(tmp_path / "s.duckdb").write()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(BatchopsError, match="TMPDIR") as refused:
+            write(path, "review-sentiment", "jsonl")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert refused.value.diagnostics[0].code == "scratch_unwritable"
 
 
 def test_an_empty_text_is_not_a_null_in_csv(tmp_path: Path) -> None:
