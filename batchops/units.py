@@ -16,6 +16,9 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _COUNT_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+_MOST = 1e18
+_LONGEST = timedelta(days=36_500)
+"""Added to any date of today it is a date."""
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
 
 
@@ -26,7 +29,10 @@ def _quantity(value: object, units: dict[str, float] | dict[str, int], *, upper:
     unit = match[2].upper() if match and upper else match[2] if match else ""
     if match is None or unit not in units:
         raise ValueError(f"{value!r} is not accepted; write {accepted}")
-    return float(match[1]) * units[unit]
+    quantity = float(match[1]) * units[unit]
+    if quantity > _MOST:
+        raise ValueError(f"{str(value)[:40]!r} is too much; the most is {_MOST:.0e}")
+    return quantity
 
 
 def parse_duration(value: object) -> timedelta:
@@ -36,7 +42,10 @@ def parse_duration(value: object) -> timedelta:
     accepted = "a duration such as 100ms, 2s, 5m, 24h or 30d"
     parts = re.findall(r"\d+(?:\.\d+)?\s*[a-z]+", value) if isinstance(value, str) else []
     if parts and "".join(parts) == value:
-        return timedelta(seconds=sum(_quantity(p, _DURATION_UNITS, upper=False, accepted=accepted) for p in parts))
+        seconds = sum(_quantity(p, _DURATION_UNITS, upper=False, accepted=accepted) for p in parts)
+        if seconds > _LONGEST.total_seconds():
+            raise ValueError(f"{value[:40]!r} is too long; the longest is {_LONGEST.days}d")
+        return timedelta(seconds=seconds)
     raise ValueError(f"{value!r} is not accepted; write {accepted}")
 
 

@@ -14,6 +14,7 @@ from batchops.cli.options import Invocation, shared_options
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, error, prevailing
 from batchops.spec.files import spec_files
 from batchops.spec.format import format_text
+from batchops.views.diagnostics import render_json
 
 
 @click.command("fmt", help="Write specs in canonical YAML, comments kept. PATHS are files or folders; default: jobs/.")
@@ -41,11 +42,17 @@ def command(invocation: Invocation, paths: tuple[Path, ...], *, check: bool, dif
             invocation.out(changed[-1].get("diff", shown))
         if not check:
             _replace(path, after)
-    if problems:
+    if not invocation.json and problems:
         raise BatchopsError(*problems)
     if invocation.json:
-        invocation.out(json.dumps({"format_version": "1.0", "changed": changed, "diagnostics": []}, ensure_ascii=False))
-    return prevailing(codes)
+        invocation.out(_document(changed, problems))
+    return BatchopsError(*problems).exit_code if problems else prevailing(codes)
+
+
+def _document(changed: list[dict[str, str]], problems: list[Diagnostic]) -> str:
+    """What was changed, and what could not be read."""
+    told = json.loads(render_json(problems, valid=False)) if problems else {"format_version": "1.0", "diagnostics": []}
+    return json.dumps(told | {"changed": changed}, ensure_ascii=False)
 
 
 def _files(invocation: Invocation, paths: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:

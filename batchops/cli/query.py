@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -40,12 +41,16 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
     wanted = form or ("json" if invocation.json else "table")
+    is_json = wanted in {"json", "jsonl"}
     with reading_state(invocation, is_generous=True) as con:
         room = QueryRoom(con, state_path(invocation).parent)
         room.prepare()
         if room.problems:
             invocation.note(render_text(room.problems, color=invocation.colors(sys.stderr)))
         found = room.run(sys.stdin.read() if sql == "-" else sql)
+        if is_json and (twice := [name for name, count in Counter(found.columns).items() if count > 1]):
+            detail = f'Several columns are called "{twice[0]}"; an object holds one. Rename with AS.'
+            raise UsageProblem(error("duplicate_column", "Duplicate column.", detail))
         with open_output(None) as target:
             for line in _lines(found, wanted, target):
                 target.stream.write(line)

@@ -28,8 +28,15 @@ def _url(ctx: click.Context, parameter: click.Parameter, value: str | None) -> s
     return value
 
 
+def _host(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """An empty one, such as of a variable that is not set, would be every address of the machine."""
+    if not value.strip():
+        raise click.BadParameter("it is empty; write the address to listen on, such as 127.0.0.1.", ctx, parameter)
+    return value
+
+
 @click.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, callback=_host, help="The address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where files and batches are kept.")
 @click.option("--answers", default="simulated", show_default=True, help="simulated, or module:function.")
@@ -120,6 +127,7 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
         code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.DONE
         ended.set()
 
+    _made(data_dir)
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with serve(data_dir, options=options, host=host, port=port) as server:
@@ -138,6 +146,14 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
         for number, handler in before.items():
             signal.signal(number, handler)
     return code
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        detail = f"{folder}: {problem.strerror}. Name another folder with --data."
+        raise BatchopsError(error("data_dir_unwritable", "Data folder cannot be made.", detail)) from problem
 
 
 def _default_data(invocation: Invocation) -> Path:

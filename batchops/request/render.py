@@ -236,15 +236,16 @@ def _digest_by_sql(
 
 
 def _take_guarded(con: duckdb.DuckDBPyConnection, into: str) -> str | None:
-    """A relation of the keys without a digest, which are taken out; None where there are none.
+    """A relation of the keys without a digest, whose rows are taken out; None where there are none.
 
+    Where a key stands in several rows all of them are made once more, so that a check of the keys counts each once.
     A NULL key cannot be looked for: it stays, so that a check of the keys finds it.
     """
     guarded = "digest IS NULL AND key IS NOT NULL"
     if con.execute(f"SELECT 1 FROM {into} WHERE {guarded} LIMIT 1").fetchone() is None:
         return None
     con.execute(f"CREATE OR REPLACE TABLE {into}_guarded AS SELECT key FROM {into} WHERE {guarded}")
-    con.execute(f"DELETE FROM {into} WHERE {guarded}")
+    con.execute(f"DELETE FROM {into} WHERE key IN (FROM {into}_guarded)")
     return f"{into}_guarded"
 
 

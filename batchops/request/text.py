@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, cast
 
-from jinja2 import Template, TemplateSyntaxError, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.runtime import Context
 from jinja2.visitor import NodeTransformer
@@ -113,7 +114,7 @@ def _reason(problem: Exception, template: str) -> str:
         inner = quote[1].removesuffix(" object")
         return quote[0] if inner in _TYPE_NAMES or inner in template else "'…'"
 
-    masked = re.sub(r"'([^']*)'", shown, message)
+    masked = re.sub(r"(?<!\w)'([^']*)'", shown, message)  # not the one of "can't"
     if isinstance(problem, ValueError) and masked == message:
         return "a value does not fit"
     return masked[:300] or type(problem).__name__
@@ -173,8 +174,23 @@ _UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
 """Without one of these a template prints each of its parts once, so that its length needs no watching."""
 
 
+_OF_CONSTANTS: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
+"""What an expression without a column may raise while a template is compiled: Jinja2 evaluates it there."""
+
+
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of the code that Jinja2 writes
+            return _compiled(environment, slot)
+    except TemplateSyntaxError:
+        raise
+    except _OF_CONSTANTS as problem:
+        raise TemplateSyntaxError(f"An expression without a column has no value: {problem}", 1) from problem
+
+
+def _compiled(environment: Environment, slot: Slot) -> Text:
     tree = environment.parse(slot.text)
     if (constant := _constant(tree)) is not None:
         return Text(slot, tree, constant, frozenset(), frozenset(), environment, None, "".join)

@@ -156,20 +156,42 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
 
 
 class Faults:
-    """A plan at work: it counts what each rule has seen. Thread-safe; the plan can be replaced at run time."""
+    """A plan at work, which can be replaced at run time: whoever looks into one meanwhile ends with that one."""
 
     def __init__(self, rules: Iterable[Rule] = (), *, seed: int = 0) -> None:
-        self._lock = threading.Lock()
         self._seed = seed
         self.replace(rules)
 
     def replace(self, rules: Iterable[Rule]) -> None:
         """Start over with other rules; all counts begin anew."""
-        with self._lock:
-            self._rules = tuple(rules)
-            self._seen = dict.fromkeys(range(len(self._rules)), 0)
-            self._fired = dict(self._seen)
-            self.has_line_rules = any(isinstance(rule, LineRule) for rule in self._rules)
+        self._plan = _Plan(tuple(rules), seed=self._seed)
+
+    @property
+    def has_line_rules(self) -> bool:
+        return self._plan.has_line_rules
+
+    def report(self) -> list[dict[str, Any]]:
+        return self._plan.report()
+
+    def for_call(self, method: str, path: str) -> CallRule | None:
+        return self._plan.for_call(method, path)
+
+    def for_batch(self, batch: Batch) -> dict[str, dict[str, Any]] | None:
+        return self._plan.for_batch(batch)
+
+    def for_line(self, dice: str, custom_id: str, body: dict[str, Any]) -> LineRule | None:
+        return self._plan.for_line(dice, custom_id, body)
+
+
+class _Plan:
+    """Rules, and what each of them has seen. Thread-safe."""
+
+    def __init__(self, rules: tuple[Rule, ...], *, seed: int) -> None:
+        self._lock = threading.Lock()
+        self._seed, self._rules = seed, rules
+        self._seen = dict.fromkeys(range(len(rules)), 0)
+        self._fired = dict(self._seen)
+        self.has_line_rules = any(isinstance(rule, LineRule) for rule in rules)
 
     def report(self) -> list[dict[str, Any]]:
         """Each rule's name, what it looks at, how often it saw that and how often it fired, in the plan's order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,11 +155,9 @@ def limit(query: Mapping[str, str], *, default: int, most: int) -> int:
     written = query.get("limit")
     if written is None:
         return default
-    try:
-        value = int(written)
-    except ValueError:
-        raise invalid_type("limit", "an integer", written) from None
-    return _between(value, 1, most, "limit")
+    if not re.fullmatch("-?[0-9]{1,19}", written):  # int() takes more: blanks, underscores, digits of any script
+        raise invalid_type("limit", "an integer", written)
+    return _between(int(written), 1, most, "limit")
 
 
 def upload_fields(upload: Upload, profile: Profile) -> tuple[str, int | None]:

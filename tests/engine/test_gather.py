@@ -267,6 +267,17 @@ def test_a_query_that_needs_more_memory_is_given_more(
     assert found.location is not None
 
 
+def test_a_key_that_stands_twice_is_counted_right_where_jinja_takes_one_of_its_rows(
+    bench: Bench, gathered_of: Callable[..., Gathered]
+) -> None:
+    bench.job(
+        query="SELECT i // 2 AS id, if(i % 2 = 0, 'ß', 'a') || i AS text FROM range(6) r(i)",
+        template="{{ text|upper }}",
+    )
+    with pytest.raises(BatchopsError, match=r"3 values of id stand in several: 0 \(2 rows\)"):
+        gathered_of(keeps_rows=False)
+
+
 def test_a_query_that_fails_while_it_streams_is_told_at_its_place(
     bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
 ) -> None:

@@ -136,6 +136,8 @@ def test_template_knows_the_columns_that_it_names(template: str, columns: set[st
         ("{% autoescape true %}{% endautoescape %}", '"autoescape" is not available in a template.'),
         ("{% for x in a recursive %}{% endfor %}", "A recursive loop is not available in a template."),
         ("{{ [1] | random }}", "No filter named 'random'."),
+        ("{{ 1 if 0.1.a else 2 }}{{ t }}", "An expression without a column has no value: "),
+        ("{{ t if false[-2:] else t }}", "An expression without a column has no value: "),
     ],
 )
 def test_what_is_no_template_is_told_at_once(template: str, detail: str) -> None:
@@ -144,6 +146,11 @@ def test_what_is_no_template_is_told_at_once(template: str, detail: str) -> None
     (found,) = refused.value.diagnostics
     assert found.code == "template_syntax"
     assert detail in found.detail
+
+
+@pytest.mark.filterwarnings("error")
+def test_code_that_jinja_writes_warns_nobody() -> None:
+    compile_request(make_job("{{ t if true[::2] is defined }}"))
 
 
 def test_every_broken_template_of_a_job_is_told() -> None:

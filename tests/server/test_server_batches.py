@@ -158,7 +158,13 @@ def test_listing_gives_twenty_unless_told(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "code"), [("limit=0", "integer_below_min_value"), ("limit=101", "integer_above_max_value")]
+    ("query", "code"),
+    [
+        ("limit=0", "integer_below_min_value"),
+        ("limit=-1", "integer_below_min_value"),
+        ("limit=101", "integer_above_max_value"),
+        *((f"limit={written}", "invalid_type") for written in ("", "%D9%A3", "1_0", "%2B5", "%205", "5.0", "9" * 40)),
+    ],
 )
 def test_listing_refuses_a_limit_out_of_range(desk: Desk, query: str, code: str) -> None:
     answered = desk.raw("GET", f"/v1/batches?{query}")

@@ -33,6 +33,20 @@ def created(desk: Desk) -> int:
     return len(list(desk.sdk.batches.list()))
 
 
+def test_who_looks_into_a_plan_that_is_replaced_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = Faults(parse_rules({"rules": [{"on": "line", "effect": "error", "name": str(n)} for n in range(3)]}))
+
+    def meets(*_: object) -> bool:
+        faults.replace(())
+        return True
+
+    monkeypatch.setattr("batchops.server.faults._meets_line", meets)
+    rule = faults.for_line("dice", "id", {})
+    assert rule is not None
+    assert rule.name == "0"
+    assert faults.report() == []
+
+
 # Calls
 
 

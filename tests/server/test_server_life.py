@@ -367,6 +367,11 @@ def test_address_in_use_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--enqueued-tokens", "gpt-5-mini=0"], 64, "Usage error."),
         (["--model", "gpt-5-mini", "--model", " "], 64, "Usage error."),
         (["--webhook", "http://127.0.0.1:9/"], 64, "Usage error."),
+        (["--host", ""], 64, "Usage error."),
+        (["--host", " "], 64, "Usage error."),
+        (["--max-storage", "9" * 400], 64, "Usage error."),
+        (["--enqueued-tokens", f"gpt-5-mini={'9' * 400}"], 64, "Usage error."),
+        (["--data", "/proc/nowhere"], 1, "Data folder cannot be made."),
     ],
 )
 def test_wrong_flag_is_refused_before_anything_is_served(

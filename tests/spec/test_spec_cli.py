@@ -153,7 +153,11 @@ def test_fmt_tells_in_json_which_files_it_changed(project: Path) -> None:
     assert changed["diff"].startswith("--- a/jobs/b.yaml\n")
     assert json.loads(_batchops("fmt", "--json", cwd=project).stdout)["changed"] == [{"file": "jobs/b.yaml"}]
     (project / "jobs/b.yaml").write_text("name: [\n", encoding="utf-8")
-    assert json.loads(_batchops("fmt", "--json", cwd=project).stdout)["diagnostics"][0]["code"] == "yaml_syntax"
+    (project / "jobs/c.yaml").write_text(UNTIDY, encoding="utf-8")
+    done = _batchops("fmt", "--json", cwd=project)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["diagnostics"][0]["code"]) == (1, "yaml_syntax")
+    assert told["changed"] == [{"file": "jobs/c.yaml"}], "it was written"
 
 
 def test_fmt_formats_what_it_can_and_reports_the_rest(project: Path) -> None:

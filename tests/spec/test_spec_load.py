@@ -234,6 +234,8 @@ def test_job_that_cannot_be_rendered_is_not_loaded(load: Load, mistake: str) -> 
         ("retry: {max_attempts: '3'}\n", ["wrong_type jobs/a.yaml:7:23"]),
         ("retry: {max_failed: 101%}\n", ["invalid_value jobs/a.yaml:7:21"]),
         ("retry: {backoff: {initial: 2h}}\n", ["invalid_value jobs/a.yaml:7:28"]),
+        (f"retry: {{backoff: {{initial: {'9' * 400}h}}}}\n", ["invalid_value jobs/a.yaml:7:28"]),
+        (f"batch: {{max_bytes: {'9' * 400}}}\n", ["invalid_value jobs/a.yaml:7:20"]),
         ("retry: {backoff: {initial: 5}}\n", ["invalid_value jobs/a.yaml:7:28"]),
         ("retry: {rules: [{when: [], do: retry}]}\n", ["invalid_value jobs/a.yaml:7:24"]),
         ("retry: {rules: [{when: refused}]}\n", ["missing_key jobs/a.yaml:7:17"]),
