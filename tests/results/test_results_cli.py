@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,14 +118,13 @@ def test_whatever_is_wrong_with_an_answer_file_it_is_told_of(batchops: Command, 
     answers = project / "state" / "answers" / "1.parquet"
     whole = answers.read_bytes()
     ends = set()
-    for start in range(4, len(whole) - 48, max(len(whole) // 40, 1)):
+    for start in range(4, len(whole) - 48, max(len(whole) // 12, 1)):
         answers.write_bytes(
             whole[:start] + bytes(byte ^ 0x5A for byte in whole[start : start + 40]) + whole[start + 40 :]
         )
         ran = batchops("results", "review-sentiment", "--format", form, "-o", "out")
         ends.add((ran.code, "[answer_file_damaged]" in ran.err))
-    assert (1, True) in ends
-    assert ends <= {(0, False), (1, True)}
+    assert (1, True) in ends <= {(0, False), (1, True)}
 
 
 def test_a_link_stays_one_and_what_it_points_to_is_replaced(batchops: Command, project: Path) -> None:
@@ -138,12 +137,10 @@ def test_a_link_stays_one_and_what_it_points_to_is_replaced(batchops: Command, p
 
 def test_a_pipe_is_written_to_and_stays_one(batchops: Command, project: Path) -> None:
     os.mkfifo(project / "pipe")
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append((project / "pipe").read_text(encoding="utf-8")))
-    reader.start()
-    assert batchops("results", "review-sentiment", "--format", "csv", "-o", "pipe").code == 0
-    reader.join()
-    assert read[0].count("\n") == 7
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((project / "pipe").read_text, encoding="utf-8")
+        assert batchops("results", "review-sentiment", "--format", "csv", "-o", "pipe").code == 0
+        assert read.result().count("\n") == 7
     assert stat.S_ISFIFO((project / "pipe").stat().st_mode)
 
 
