@@ -7,6 +7,7 @@ out what expired or was cancelled; so a row without a line is found by its absen
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,12 +142,18 @@ def line_object(line: bytes) -> dict[str, Any] | None:
 
 
 def _mended(line: bytes) -> Any:
-    """A line that only a lenient reader accepts: broken UTF-8, lone surrogates, NaN. It was paid for: keep the rest."""
+    """A line that only a lenient reader accepts: broken UTF-8, lone surrogates, NaN, 1e400. It was paid for: keep the
+    rest."""
     try:
-        lenient = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda _: None)
+        lenient = json.loads(line.decode("utf-8", "replace"), parse_constant=lambda _: None, parse_float=_finite)
         return orjson.loads(json.dumps(lenient, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _status(raw: object, body: Mapping[str, Any] | None) -> int | None:

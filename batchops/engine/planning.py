@@ -74,10 +74,14 @@ def assemble(gathered: Gathered, sightings: Sequence[Sighting], *, samples: int)
 
 
 def _asked_before(gathered: Gathered) -> dict[str, str]:
-    """By address, a relation (digest, round) of requests that a job before this one in the plan asks and pays."""
-    kinds: dict[tuple[str, str], list[WantedJob]] = {}
+    """By address, a relation (digest, round) of requests that a job before this one in the plan asks and pays.
+
+    At one price alone: where the first is held up, the second pays. Of two providers each counts all of its requests.
+    """
+    kinds: dict[tuple[str, str, str], list[WantedJob]] = {}
     for wanted in gathered.jobs:  # of another endpoint or model, no two requests are the same
-        kinds.setdefault((wanted.job.spec.endpoint, wanted.job.spec.model), []).append(wanted)
+        job = wanted.job
+        kinds.setdefault((job.provider, job.spec.endpoint, job.spec.model), []).append(wanted)
     found: dict[str, str] = {}
     for jobs in kinds.values():
         if len(jobs) == 1:

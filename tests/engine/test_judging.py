@@ -137,6 +137,7 @@ _PRETENDERS: tuple[tuple[str, str], ...] = (
     ('"created": 1007', r'"created": "\"1007"'),
     ('"created": 1007', '"created": -0'),
     ('"created": 1007', '"created": 1e3'),
+    ('"created": 1007', '"created": 1e400'),
     ('"created": 1007', '"created": true'),
     ('"created": 1007', '"created": [1007]'),
     ('"created": 1007', '"created": 1007, "created": 1'),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from yard import RETRY, SETTINGS, Yard, codes, job, query
 
 pytest_plugins = ("yard_fixtures",)
@@ -70,6 +72,30 @@ def test_equal_requests_of_two_jobs_are_asked_once_and_answer_both(yard: Yard) -
     assert (done["rows"]["submit"], done["batches"]["create"]) == (12, 2)
     yard.hold_laws(rows=5, job="a", requests=7)
     yard.hold_laws(rows=7, job="b", requests=7)
+
+
+def test_equal_requests_at_two_prices_are_reviewed_and_limited_at_both(yard: Yard) -> None:
+    """Where the cheap provider has no room, the dear one is paid."""
+    cheap, dear = (
+        f"""[providers.{name}]
+kind = "openai"
+base_url = "{yard.service.environ["OPENAI_BASE_URL"]}"
+[providers.{name}.models.m]
+max_enqueued_tokens = {room}
+price = {{ input = {price}, output = {price} }}
+"""
+        for name, price, room in (("cheap", 0.1, 30), ("dear", 1000, 10**6))
+    )
+    params = {"max_completion_tokens": 100}
+    yard.write({
+        "batchops.toml": f"{SETTINGS}{cheap}{dear}[budget]\nmax_cost_usd = 0.01\n",
+        "jobs/a.yaml": job("a", rows=10, provider="cheap", model="m", params=params),
+        "jobs/b.yaml": job("b", rows=10, provider="dear", model="m", params=params),
+    })  # fmt: skip
+    plan = json.loads(yard.run("plan", "--json", code=5).out)
+    assert [planned["cost"]["estimate_usd"]["high"] > 0.9 for planned in plan["jobs"]] == [False, True]
+    assert "over_budget" in codes(yard.apply(code=5))
+    assert yard.batches() == []
 
 
 def test_equal_requests_are_retried_once_and_answer_every_row(yard: Yard) -> None:
