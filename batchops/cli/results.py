@@ -41,14 +41,15 @@ def command(
     """
     from batchops.results.answers import Answers, Selection
     from batchops.results.output import open_output
-    from batchops.results.sinks import sink
+    from batchops.results.sinks import NEEDS_FILE, sink
 
-    write = sink(_format(form, output, as_json=invocation.json))
+    form = _format(form, output, as_json=invocation.json)
+    write = sink(form)
     selection = Selection(statuses=_statuses(statuses), limit=limit, everything=everything)
     with reading_state(invocation, is_generous=True) as con:
         found, is_recorded = recorded_or_declared(con, job, invocation)
         answers = Answers(con, found, state_path(invocation).parent, selection)
-        with open_output(output) as target:
+        with open_output(output, needs_file=form in NEEDS_FILE) as target:
             count = write(answers, target)
     if count == 0 and limit != 0:
         chosen = f"No row of {job} is {statuses}." if selection.statuses and is_recorded else None

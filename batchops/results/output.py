@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,48 +12,75 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batchops.diagnostics import BatchopsError, error
-from batchops.results.sinks import Target
+from batchops.results.sinks import Target, output_needed
 
 
 @contextmanager
-def open_output(path: Path | None) -> Iterator[Target]:
+def open_output(path: Path | None, *, needs_file: bool = False) -> Iterator[Target]:
     """A target to write to. The file at `path` is replaced when the block ends well, and untouched otherwise.
 
-    A link stays one: what it points to is replaced. A pipe or a device is written to as it is.
+    A link stays one: what it points to is replaced. A pipe or a device is written to as it is; with `needs_file` that
+    is refused as UsageProblem.
     """
-    if path is None:
+    if path is not None and not _is_stream(path):
+        with _draft(path) as target:
+            yield target
+    elif needs_file:  # before a pipe is opened: that would wait for its reader
+        raise output_needed()
+    elif path is not None:
+        with _through(path) as target:
+            yield target
+    else:
         sys.stdout.flush()
         yield Target(sys.stdout.buffer, width=terminal_width())
         sys.stdout.buffer.flush()
-        return
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        with _through(path) as target:
-            yield target
-        return
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether something that must not be replaced is at `path`: no file, or the file that stdout is sent to."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        found = path.stat()  # of the path as it was given: /dev/fd/63 links to a name that is nowhere
+    except FileNotFoundError:
+        return False
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
+    return not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)) or _is_stdout(found)
+
+
+def _is_stdout(found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # it is closed
+        return False
+
+
+@contextmanager
+def _through(path: Path) -> Iterator[Target]:
+    try:
+        with path.open("ab" if path.is_file() else "wb") as stream:
+            yield Target(stream)
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Target]:
+    """A new file beside the one at `path`, or beside what it links to. It takes that place when the block ends well."""
+    place = path.resolve()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent)
     except OSError as problem:
         raise _unwritable(path, problem) from problem
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
             yield Target(stream, path=fresh)
-        _publish(fresh, path)
+        _publish(fresh, place)
     except OSError as problem:
         raise _unwritable(path, problem) from problem
     finally:
         fresh.unlink(missing_ok=True)
-
-
-@contextmanager
-def _through(path: Path) -> Iterator[Target]:
-    try:
-        with path.open("wb") as stream:
-            yield Target(stream)
-    except OSError as problem:
-        raise _unwritable(path, problem) from problem
 
 
 def _publish(fresh: Path, path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from batchops.diagnostics import UsageProblem, error
 from batchops.results.answers import Answers
 
 SINKS = {
@@ -15,6 +16,9 @@ SINKS = {
     "parquet": "batchops.results.sinks.parquet:write",
     "table": "batchops.results.sinks.table:write",
 }
+NEEDS_FILE = frozenset({"parquet"})
+"""Formats that cannot be written to a stream."""
+
 SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".txt": "table"}
 
 
@@ -37,6 +41,12 @@ def sink(name: str) -> Sink:
     module, _, function = SINKS[name].partition(":")
     found: Sink = getattr(importlib.import_module(module), function)
     return found
+
+
+def output_needed() -> UsageProblem:
+    """What to say where a format of NEEDS_FILE should go to a stream."""
+    detail = "Parquet is written to a file, not through a pipe or a device: -o FILE.parquet"
+    return UsageProblem(error("output_needed", "An output file is needed.", detail))
 
 
 def write_lines(answers: Answers, line: str, target: Target) -> int:

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import duckdb
 
-from batchops.diagnostics import BatchopsError, UsageProblem, error
+from batchops.diagnostics import BatchopsError, error
 from batchops.results.answers import Answers, damaged, tells_of_damage
 from batchops.results.columns import Column, flat_columns, select_list
-from batchops.results.sinks import Target
+from batchops.results.sinks import Target, output_needed
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
 
@@ -27,9 +27,7 @@ _TOO_LONG = frozenset({"HUGEINT", "UHUGEINT"})
 def write(answers: Answers, target: Target) -> int:
     """Write the file at `target.path`. Raises UsageProblem without one: Parquet cannot be written to a pipe."""
     if target.path is None:
-        raise UsageProblem(
-            error("output_needed", "An output file is needed.", "Parquet is written to a file: -o FILE.parquet")
-        )
+        raise output_needed()
     vectors = vector_type(answers)
     columns = _exact(flat_columns(answers.job, vectors=vectors))
     query = answers.select(select_list(columns, typed=True))
