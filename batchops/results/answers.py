@@ -6,20 +6,22 @@ Knows the tables of a snapshot and the answer files beside the state; writes nei
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
+from batchops.results.damage import damage_told, scratch_folder, scratch_unwritable
 from batchops.results.ordering import has_long_answers, in_order
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
 from batchops.store.connection import lift_memory_limit, sql_text
+
+T = TypeVar("T")
 
 FAILED = "failed"
 """A status to ask for: every row that was given up, whatever its class."""
@@ -114,7 +116,7 @@ class Answers:
     @cached_property
     def are_long(self) -> bool:
         """Whether the answers are too long to be held in memory a few ten thousand at a time, as embeddings are."""
-        with _damage_told():
+        with damage_told(self.con, self.paths):
             return has_long_answers(self.con, self.paths)
 
     def source(self) -> str:
@@ -131,17 +133,13 @@ class Answers:
 
     def _in_order(self, rows: str, by: Sequence[str], limit: int | None) -> str:
         """See `in_order`; again with all the memory it asks for, where what was allowed is too little."""
-        scratch = Path(self.con.execute("SELECT current_setting('temp_directory')").fetchall()[0][0])
+        scratch = scratch_folder(self.con)
         ordering = partial(in_order, self.con, rows, answer_relation(self.paths), order=by, limit=limit, folder=scratch)
         try:
-            with _damage_told():
-                try:
-                    return ordering()
-                except duckdb.OutOfMemoryException:
-                    lift_memory_limit(self.con)
-                    return ordering()
+            with damage_told(self.con, self.paths):
+                return self._within_memory(ordering)
         except OSError as problem:
-            raise _no_scratch(scratch, problem) from problem
+            raise scratch_unwritable(scratch, problem.strerror or str(problem)) from problem
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The selected rows, one by one; see `batches`."""
@@ -150,18 +148,21 @@ class Answers:
     def batches(self, columns: str) -> Iterator[Sequence[tuple[Any, ...]]]:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
         sql, together = self.select(columns), _LONG_TOGETHER if self.are_long else _BATCH_OF_ROWS
-        with _damage_told():
+        with damage_told(self.con, self.paths):
             result = self.execute(sql)
             while batch := result.fetchmany(together):
                 yield batch
 
     def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run SQL of `select`; once more with all the memory it asks for, where what was allowed is too little."""
+        return self._within_memory(partial(self.con.execute, sql))
+
+    def _within_memory(self, step: Callable[[], T]) -> T:
         try:
-            return self.con.execute(sql)
+            return step()
         except duckdb.OutOfMemoryException:  # before the first row: none of them would come out twice
             lift_memory_limit(self.con)
-            return self.con.execute(sql)
+            return step()
 
 
 def prepare(con: duckdb.DuckDBPyConnection) -> None:
@@ -242,38 +243,3 @@ def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path)
             detail = f"{path} is named by the state and is not there. Restore it, or run: batchops state repair"
             raise BatchopsError(error("answer_file_missing", "An answer file is missing.", detail, address=job.address))
     return paths
-
-
-@contextmanager
-def _damage_told() -> Iterator[None]:
-    try:
-        yield
-    except duckdb.Error as problem:
-        if not tells_of_damage(problem):
-            raise
-        raise damaged(problem) from problem
-
-
-_NO_DAMAGE = (
-    duckdb.OutOfMemoryException, duckdb.InterruptException,
-    duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException,
-)  # fmt: skip
-
-
-def tells_of_damage(problem: duckdb.Error) -> bool:
-    """Whether DuckDB may have said this of a file: it says what is wrong with one in many ways, most of no class."""
-    return not isinstance(problem, _NO_DAMAGE)
-
-
-def _no_scratch(folder: Path, problem: OSError) -> BatchopsError:
-    detail = (
-        f"{folder}: {problem.strerror or problem}. Many long answers are put in order there; it takes twice their size."
-        " Name another folder in TMPDIR."
-    )
-    return BatchopsError(error("scratch_unwritable", "The temporary folder cannot be written.", detail))
-
-
-def damaged(problem: duckdb.Error) -> BatchopsError:
-    """What to say when an answer file is not what was written."""
-    detail = f"{str(problem).splitlines()[0][:300]}. Restore the file from a copy, or run: batchops state repair"
-    return BatchopsError(error("answer_file_damaged", "The answers cannot be read.", detail))

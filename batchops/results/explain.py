@@ -16,6 +16,7 @@ import orjson
 from batchops.diagnostics import BatchopsError, UsageProblem, error
 from batchops.plan.keys import key_text, typed_key
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_relation
+from batchops.results.damage import damage_told
 from batchops.results.reasons import Standing, next_step, why
 from batchops.results.recorded import RecordedJob
 from batchops.results.status import FORMAT_VERSION, health, job_facts, last_said, remote_facts, utc_text
@@ -206,7 +207,8 @@ def _unknown_row(con: duckdb.DuckDBPyConnection, job: RecordedJob, key: str) -> 
 
 def _shown(answers: Answers, key: str) -> tuple[str, str | None, str | None]:
     sql = f"SELECT status, answer, model FROM ({answers.source()}) WHERE key = {sql_text(key)}"
-    found = answers.con.execute(sql).fetchone()
+    with damage_told(answers.con, answers.paths):
+        found = answers.con.execute(sql).fetchone()
     assert found is not None, "the row is there: its request was found"
     return found
 
@@ -222,7 +224,12 @@ def _tries(con: duckdb.DuckDBPyConnection, digest: str, folder: Path) -> list[di
         """,
         [digest],
     ).fetchall()
-    said = answer_relation([folder / path for (path,) in files if (folder / path).is_file()])
+    paths = [folder / path for (path,) in files if (folder / path).is_file()]
+    with damage_told(con, paths):
+        return _told_of_tries(con, digest, answer_relation(paths))
+
+
+def _told_of_tries(con: duckdb.DuckDBPyConnection, digest: str, said: str) -> list[dict[str, Any]]:
     result = con.execute(
         f"""
         SELECT j.address AS job, a.round, a.attempt, b.batch_id, b.phase, b.provider, b.model, a.line,

@@ -16,8 +16,9 @@ from typing import Any
 import duckdb
 
 from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, did_you_mean, error
-from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_paths
+from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection
 from batchops.results.columns import flat_columns, select_list, sql_name
+from batchops.results.damage import damage_told, damaged, no_room
 from batchops.results.recorded import recorded_jobs
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
@@ -43,6 +44,7 @@ class QueryRoom:
     folder: Path
     problems: list[Diagnostic] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
+    allowed: set[Path] = field(default_factory=set)
 
     def prepare(self) -> None:
         """Make the views, then lock the connection: nothing but SELECT on them works from here on."""
@@ -50,22 +52,24 @@ class QueryRoom:
         states = "[" + ", ".join(map(sql_text, STATES)) + "]"
         self.con.execute(text.replace("{states}", states).replace("{outcomes}", OUTCOME_NAMES))
         self.con.execute("CREATE SCHEMA results")
-        allowed: set[Path] = set()
         for job in recorded_jobs(self.con):
-            answers = Answers(self.con, job, self.folder)
             try:
-                allowed |= set(answer_paths(self.con, job, self.folder))
+                self._show(Answers(self.con, job, self.folder))
             except BatchopsError as problem:
                 self.problems += problem.diagnostics
-                continue
-            columns = select_list(flat_columns(job, vectors=vector_type(answers)), typed=True)
-            view = f"SELECT {columns} FROM ({answers.source()}) WHERE {Selection().where()}"
-            self.con.execute(f"CREATE VIEW results.{sql_name(job.address)} AS {view}")
-            self.jobs.append(job.address)
-        self._lock(allowed)
+        self._lock()
 
-    def _lock(self, allowed: set[Path]) -> None:
-        paths = ", ".join(sql_text(str(path)) for path in sorted(allowed))
+    def _show(self, answers: Answers) -> None:
+        """Make the view of a job. Raises BatchopsError when one of its answer files is gone or cannot be read."""
+        columns = select_list(flat_columns(answers.job, vectors=vector_type(answers)), typed=True)
+        view = f"SELECT {columns} FROM ({answers.source()}) WHERE {Selection().where()}"
+        with damage_told(self.con, answers.paths):
+            self.con.execute(f"CREATE VIEW results.{sql_name(answers.job.address)} AS {view}")
+        self.jobs.append(answers.job.address)
+        self.allowed |= set(answers.paths)
+
+    def _lock(self) -> None:
+        paths = ", ".join(sql_text(str(path)) for path in sorted(self.allowed))
         self.con.execute("SET search_path = 'shown,main'")
         self.con.execute("SET python_enable_replacements = false")
         self.con.execute(f"SET allowed_paths = [{paths}]")
@@ -93,6 +97,8 @@ class QueryRoom:
             raise self._failed(sql, problem) from problem
 
     def _failed(self, sql: str, problem: duckdb.Error) -> BatchopsError:
+        if told := self._not_of_the_query(problem):
+            return told
         text = str(problem)
         said = text.split("\n\nLINE ", maxsplit=1)[0].strip()
         if missing := re.search(r"Table with name (\S+) does not exist", said):
@@ -103,6 +109,11 @@ class QueryRoom:
         location, snippet = _place(sql, text)
         found = error("query_failed", "Query failed.", said, location=location, snippet=snippet)
         return BatchopsError(found)
+
+    def _not_of_the_query(self, problem: duckdb.Error) -> BatchopsError | None:
+        """What went wrong with files. Of a damaged one DuckDB tells the path, or throws an error of no class."""
+        is_damage = type(problem) is duckdb.Error or any(str(path) in str(problem) for path in self.allowed)
+        return no_room(self.con, problem) or (damaged(problem) if is_damage and self.allowed else None)
 
 
 def _refused(count: int) -> BatchopsError:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from batchops.results.answers import Answers, answer_relation
 from batchops.results.columns import VECTOR, VECTORS
+from batchops.results.damage import damage_told
 
+EMBEDDINGS = "/v1/embeddings"
 _SAMPLED = 1000
 
 
 def vector_type(answers: Answers) -> str | None:
     """VECTOR, VECTORS where any of the first answers is a list of vectors, or None for other endpoints."""
-    if answers.job.endpoint != "/v1/embeddings":
+    if answers.job.endpoint != EMBEDDINGS:
         return None
     rows = f"SELECT submission_id, line FROM main.standing WHERE job_id = {answers.job.job_id} AND state = 2"
     found_in = f"{answer_relation(answers.paths)} SEMI JOIN ({rows}) USING (submission_id, line)"
     sample = f"SELECT answer FROM {found_in} LIMIT {_SAMPLED}"
-    found = answers.con.execute(f"SELECT coalesce(bool_or(answer LIKE '[[%'), false) FROM ({sample})").fetchone()
+    with damage_told(answers.con, answers.paths):
+        found = answers.con.execute(f"SELECT coalesce(bool_or(answer LIKE '[[%'), false) FROM ({sample})").fetchone()
     return VECTORS if found is not None and found[0] else VECTOR

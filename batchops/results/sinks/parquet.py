@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
-from batchops.results.answers import Answers, damaged, tells_of_damage
+from batchops.results.answers import Answers
 from batchops.results.columns import Column, flat_columns, select_list
+from batchops.results.damage import damage_told
 from batchops.results.sinks import Target, output_needed
-from batchops.results.vectors import vector_type
+from batchops.results.vectors import EMBEDDINGS, vector_type
 from batchops.store.connection import sql_text
 
 _FEW_TOGETHER = ", ROW_GROUP_SIZE 2048"
@@ -28,23 +30,29 @@ def write(answers: Answers, target: Target) -> int:
     """Write the file at `target.path`. Raises UsageProblem without one: Parquet cannot be written to a pipe."""
     if target.path is None:
         raise output_needed()
-    vectors = vector_type(answers)
+    return _write(answers, target.path, vector_type(answers))
+
+
+def _write(answers: Answers, path: Path, vectors: str | None) -> int:
     columns = _exact(flat_columns(answers.job, vectors=vectors))
     query = answers.select(select_list(columns, typed=True))
-    if vectors or answers.are_long:
+    is_long = answers.are_long or answers.job.endpoint == EMBEDDINGS
+    if is_long:
         answers.con.execute("SET threads = 1")
-    try:
-        options = f"FORMAT parquet, COMPRESSION zstd{_FEW_TOGETHER if vectors or answers.are_long else ''}"
-        copy = f"COPY ({query}) TO {sql_text(str(target.path))} ({options})"
-        written = answers.execute(copy).fetchone()
-    except duckdb.Error as problem:
-        if not tells_of_damage(problem):
+    options = f"FORMAT parquet, COMPRESSION zstd{_FEW_TOGETHER if is_long else ''}"
+    with damage_told(answers.con, answers.paths):
+        try:
+            written = answers.execute(f"COPY ({query}) TO {sql_text(str(path))} ({options})").fetchone()
+        except duckdb.IOException as problem:
+            if path.name in str(problem):  # DuckDB writes beside it at first, to tmp_NAME
+                raise _unwritable(path, problem) from problem
             raise
-        if str(target.path) in str(problem):
-            detail = str(problem).splitlines()[0][:300]
-            raise BatchopsError(error("output_unwritable", "The output cannot be written.", detail)) from problem
-        raise damaged(problem) from problem
     return int(written[0]) if written else 0
+
+
+def _unwritable(path: Path, problem: duckdb.IOException) -> BatchopsError:
+    reason = str(problem).splitlines()[0].rpartition(": ")[2].split('"')[0]
+    return BatchopsError(error("output_unwritable", "The output cannot be written.", f"{path.parent}: {reason}."))
 
 
 def _exact(columns: Sequence[Column]) -> list[Column]:
