@@ -33,6 +33,11 @@ _AFTER = (
     ("digest", _TEXT),
 )
 VECTOR, VECTORS = "DOUBLE[]", "DOUBLE[][]"
+OTHER_SHAPE = (
+    "The embeddings of this job have several shapes, and this one is not that of the first."
+    " To have them all: batchops results JOB -o FILE.parquet"
+)
+"""What DuckDB is to say where an answer has no value of the type of its column: a NULL would look like no answer."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,12 @@ def _column(origin: str, name: str, kind: str, expression: str) -> Column:
 
 def _answer_column(vectors: str | None) -> Column:
     text = """CASE WHEN answer LIKE '"%' THEN json_extract_string(answer, '$') ELSE answer END"""
-    if vectors == VECTOR:
-        return Column("answer", "answer", VECTOR, text, f"TRY_CAST(answer AS {VECTOR})")
-    if vectors == VECTORS:
-        one = f"[TRY_CAST(CAST(answer AS JSON) AS {VECTOR})]"
-        many = f"TRY_CAST(CAST(answer AS JSON) AS {VECTORS})"
-        return Column("answer", "answer", VECTORS, text, f"CASE WHEN answer LIKE '[[%' THEN {many} ELSE {one} END")
-    return Column("answer", "answer", _TEXT, text, text)
+    if vectors is None:
+        return Column("answer", "answer", _TEXT, text, text)
+    listed = "CASE WHEN answer LIKE '[[%' THEN answer ELSE concat('[', answer, ']') END"
+    value = "CAST(answer AS DOUBLE[])" if vectors == VECTOR else f"CAST(CAST({listed} AS JSON) AS DOUBLE[][])"
+    typed = f"CASE WHEN answer IS NOT NULL THEN coalesce(TRY({value}), error({sql_text(OTHER_SHAPE)})) END"
+    return Column("answer", "answer", vectors, text, typed)
 
 
 def _property_columns(schema: Mapping[str, Any] | None) -> list[Column]:

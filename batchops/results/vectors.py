@@ -1,4 +1,4 @@
-"""Which shape a job's embeddings have: one vector an answer, or a list of vectors."""
+"""Which shape a job's embeddings have: one vector an answer, a list of vectors, or, where they are neither, text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from batchops.results.damage import damage_told
 
 EMBEDDINGS = "/v1/embeddings"
 _SAMPLED = 1000
+
+
+class OtherShape(Exception):
+    """An answer has no value of the type that the first answers have."""
+
+
+def shapes(first: str | None) -> tuple[str | None, ...]:
+    """The types to try, `first` first: each holds all that those before it hold, None (text) everything."""
+    return {VECTOR: (VECTOR, VECTORS, None), VECTORS: (VECTORS, None)}.get(first or "", (None,))
 
 
 def vector_type(answers: Answers) -> str | None:

@@ -270,6 +270,20 @@ def test_query_shows_the_place_and_the_words_of_what_failed(batchops: Command) -
     assert (late.code, "late" in late.err) == (1, True)
 
 
+def test_query_says_that_an_embedding_has_another_shape_than_its_column(batchops: Command, project: Path) -> None:
+    state = State(project / "vectors" / "state" / "batchops.duckdb")
+    (project / "vectors" / "jobs").mkdir(parents=True)
+    job = state.job("vectors", key_types=("INTEGER",), spec={"endpoint": "/v1/embeddings"})
+    batch = state.submission(job)
+    for number in range(1001):
+        state.answered(job, str(number), batch, number, [0.5] if number < 1000 else [[0.5], [1.5]])
+    state.write()
+    there = ("-C", str(project / "vectors"), "query")
+    ran = batchops(*there, "SELECT id, answer FROM results.vectors ORDER BY id LIMIT 1")
+    assert (ran.code, "several shapes" in ran.err, "-o FILE.parquet" in ran.err) == (1, True, True)
+    assert batchops(*there, "SELECT count(*) FROM results.vectors", "--format", "csv").code == 0
+
+
 def test_query_prints_values_of_every_type_exactly(batchops: Command) -> None:
     sql = """SELECT 1.10::DECIMAL(9,2) AS a, 'nan'::DOUBLE AS b, '\\xAA'::BLOB AS c, {'k': [1.5, NULL]} AS d,
         MAP {1: 'x'} AS e, 170141183460469231731687303715884105727::HUGEINT AS f, DATE '2026-01-02' AS g,

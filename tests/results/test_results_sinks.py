@@ -292,6 +292,29 @@ def test_embeddings_are_lists_of_numbers_in_parquet(tmp_path: Path, vectors: lis
     assert [row["answer"] for row in read_parquet(tmp_path / "out.parquet")] == expected
 
 
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ([[0.5, 1], [0.25, 2]], [[[0.5, 1.0]], [[0.5, 1.0], [0.25, 2.0]]]),
+        ("AACAPw==", ["[0.5,1]", "AACAPw=="]),
+        (None, [[0.5, 1.0], None]),
+    ],
+    ids=["a list of vectors", "text", "none"],
+)
+def test_an_embedding_of_another_shape_than_the_first_thousand_is_no_null(
+    tmp_path: Path, last: Any, expected: list[Any]
+) -> None:
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("a", key_types=("INTEGER",), spec={"endpoint": "/v1/embeddings"})
+    batch = state.submission(job)
+    for number in range(1500):
+        state.answered(job, str(number), batch, number, [0.5, 1])
+    state.answered(job, "1500", batch, 1500, last)
+    write(state.write(), "a", "parquet")
+    found = [row["answer"] for row in read_parquet(tmp_path / "out.parquet")]
+    assert [len(found), found[0], found[1500]] == [1501, *expected]
+
+
 @pytest.mark.parametrize("form", SINKS)
 def test_a_sink_counts_what_it_wrote_and_accepts_a_job_without_rows(tmp_path: Path, form: str) -> None:
     state = every_state(tmp_path / "s.duckdb")

@@ -5,6 +5,7 @@ Keys of 128 bits are text: Parquet knows no such number, and DuckDB would write 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,10 @@ import duckdb
 
 from batchops.diagnostics import BatchopsError, error
 from batchops.results.answers import Answers
-from batchops.results.columns import Column, flat_columns, select_list
+from batchops.results.columns import OTHER_SHAPE, Column, flat_columns, select_list
 from batchops.results.damage import damage_told
 from batchops.results.sinks import Target, output_needed
-from batchops.results.vectors import EMBEDDINGS, vector_type
+from batchops.results.vectors import EMBEDDINGS, OtherShape, shapes, vector_type
 from batchops.store.connection import sql_text
 
 _FEW_TOGETHER = ", ROW_GROUP_SIZE 2048"
@@ -30,10 +31,14 @@ def write(answers: Answers, target: Target) -> int:
     """Write the file at `target.path`. Raises UsageProblem without one: Parquet cannot be written to a pipe."""
     if target.path is None:
         raise output_needed()
-    return _write(answers, target.path, vector_type(answers))
+    for shape in shapes(vector_type(answers)):
+        with contextlib.suppress(OtherShape):
+            return _write(answers, target.path, shape)
+    raise AssertionError("every answer has a text")
 
 
 def _write(answers: Answers, path: Path, vectors: str | None) -> int:
+    """Raises OtherShape where an embedding is none of type `vectors`."""
     columns = _exact(flat_columns(answers.job, vectors=vectors))
     query = answers.select(select_list(columns, typed=True))
     is_long = answers.are_long or answers.job.endpoint == EMBEDDINGS
@@ -43,6 +48,10 @@ def _write(answers: Answers, path: Path, vectors: str | None) -> int:
     with damage_told(answers.con, answers.paths):
         try:
             written = answers.execute(f"COPY ({query}) TO {sql_text(str(path))} ({options})").fetchone()
+        except duckdb.InvalidInputException as problem:
+            if OTHER_SHAPE in str(problem):
+                raise OtherShape from problem
+            raise
         except duckdb.IOException as problem:
             if path.name in str(problem):  # DuckDB writes beside it at first, to tmp_NAME
                 raise _unwritable(path, problem) from problem
