@@ -127,7 +127,7 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
         code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.DONE
         ended.set()
 
-    _made(data_dir)
+    _make_folder(data_dir)
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with serve(data_dir, options=options, host=host, port=port) as server:
@@ -148,7 +148,7 @@ def _serve(invocation: Invocation, data_dir: Path, options: ServerOptions, host:
     return code
 
 
-def _made(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

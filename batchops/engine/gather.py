@@ -52,7 +52,7 @@ class Gathered:
     def con(self) -> duckdb.DuckDBPyConnection:
         """The work database. Reading rows of a query again (`classify`) makes it another connection.
 
-        Temporary tables do not outlast that; a plan, which does not do so later, has its changes there.
+        Temporary tables do not outlast that: the changes of an apply, which may do so at any time, are none.
         """
         return self.work.con
 

@@ -89,7 +89,8 @@ def submit_job(run: Run, gathered: Gathered, wanted: WantedJob, limits: ShardLim
                 task = pool.submit(_hand_over, run, provider, wanted, shard, intent, done)
                 task.add_done_callback(lambda _: slots.release())
                 futures.append(task)
-        done.is_cut_short |= outgoing.is_cut_short
+        if outgoing.is_cut_short:  # never back to false: those who send say it, too
+            done.is_cut_short = True
     for task in futures:
         task.result()
     return done

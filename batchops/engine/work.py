@@ -65,7 +65,7 @@ class Work:
         return self._with_enough_memory(self._path, reading)
 
     def read_apart(self, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """As `read`, in an empty database beside this one: `con` stays open, with its temporary tables."""
+        """As `read`, in another database, without these tables: `con` stays open, and so do its temporary ones."""
         return self._with_enough_memory(self._path.with_name("apart.duckdb"), reading)
 
     def _with_enough_memory(self, path: Path, reading: Callable[[duckdb.DuckDBPyConnection], T]) -> T:

@@ -5,8 +5,8 @@
 --         attached state.
 -- Writes  changes_N: one row for each open row, and one for each row to forget. `row`, `body_digest` and `body_hash`
 --         are those of digests_N: what is sent is found, and proved to be what was planned, without another join.
--- {…}     N; kind, of the table; job_id (-1: not recorded); salted: the ledger's digest from body_digest and key; the flags keep, forget,
---         held; and change_reason, the part of the spec that moved.
+-- {…}     N; kind, of the table; job_id (-1: not recorded); salted: the ledger's digest from body_digest and key; the
+--         flags keep, forget, held; and change_reason, the part of the spec that moved.
 CREATE OR REPLACE {kind} changes_{n} AS
 WITH desired AS {materialized} (
     SELECT *, CASE WHEN body_digest IS NULL THEN recorded_digest ELSE {salted} END AS digest FROM rendered_{n}

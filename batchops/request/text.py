@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, cast
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
-from jinja2.meta import find_undeclared_variables
+from jinja2 import Template, TemplateSyntaxError, nodes
+from jinja2.meta import TrackingCodeGenerator
 from jinja2.runtime import Context
 from jinja2.visitor import NodeTransformer
 
@@ -174,30 +174,16 @@ _UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
 """Without one of these a template prints each of its parts once, so that its length needs no watching."""
 
 
-_OF_CONSTANTS: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
-"""What an expression without a column may raise while a template is compiled: Jinja2 evaluates it there."""
-
-
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)  # of the code that Jinja2 writes
-            return _compiled(environment, slot)
-    except TemplateSyntaxError:
-        raise
-    except _OF_CONSTANTS as problem:
-        raise TemplateSyntaxError(f"An expression without a column has no value: {problem}", 1) from problem
-
-
-def _compiled(environment: Environment, slot: Slot) -> Text:
     tree = environment.parse(slot.text)
     if (constant := _constant(tree)) is not None:
         return Text(slot, tree, constant, frozenset(), frozenset(), environment, None, "".join)
-    # Looking for names folds constants in place, so each purpose has a tree of its own.
-    names = frozenset(find_undeclared_variables(environment.parse(slot.text))) - set(environment.globals)
+    names = _names(environment, tree)
     guarded = _Guarded().visit(environment.parse(slot.text))
-    code = environment.compile(guarded, filename=_FILENAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of the code that Jinja2 writes
+        code = environment.compile(guarded, filename=_FILENAME)
     return Text(
         slot=slot,
         tree=tree,
@@ -208,6 +194,14 @@ def _compiled(environment: Environment, slot: Slot) -> Text:
         template=Template.from_code(environment, code, environment.globals),
         join=environment.budget.joined if any(tree.find_all(_UNBOUNDED)) else "".join,
     )
+
+
+def _names(environment: Environment, tree: nodes.Template) -> frozenset[str]:
+    """Names that rows must give. As `jinja2.meta.find_undeclared_variables`, which evaluates constants on the way."""
+    generator = TrackingCodeGenerator(environment)
+    generator.optimizer = None
+    generator.visit(tree)
+    return frozenset(generator.undeclared_identifiers) - set(environment.globals)
 
 
 def _constant(tree: nodes.Template) -> str | None:

@@ -10,6 +10,7 @@ import re
 import threading
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from pathlib import Path
@@ -155,97 +156,86 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
         raise BatchopsError(error("invalid_fault_plan", "Invalid fault plan.", f"{path}: {reason}.")) from problem
 
 
+@dataclass
+class _Watched:
+    """A rule at work: how often it saw what it looks at, and fired."""
+
+    number: int
+    rule: Rule
+    seen: int = 0
+    fired: int = 0
+
+
 class Faults:
-    """A plan at work, which can be replaced at run time: whoever looks into one meanwhile ends with that one."""
+    """A plan at work. Thread-safe; it can be replaced at run time: who looks into it then ends with the old one."""
 
     def __init__(self, rules: Iterable[Rule] = (), *, seed: int = 0) -> None:
+        self._lock = threading.Lock()
         self._seed = seed
         self.replace(rules)
 
     def replace(self, rules: Iterable[Rule]) -> None:
         """Start over with other rules; all counts begin anew."""
-        self._plan = _Plan(tuple(rules), seed=self._seed)
-
-    @property
-    def has_line_rules(self) -> bool:
-        return self._plan.has_line_rules
-
-    def report(self) -> list[dict[str, Any]]:
-        return self._plan.report()
-
-    def for_call(self, method: str, path: str) -> CallRule | None:
-        return self._plan.for_call(method, path)
-
-    def for_batch(self, batch: Batch) -> dict[str, dict[str, Any]] | None:
-        return self._plan.for_batch(batch)
-
-    def for_line(self, dice: str, custom_id: str, body: dict[str, Any]) -> LineRule | None:
-        return self._plan.for_line(dice, custom_id, body)
-
-
-class _Plan:
-    """Rules, and what each of them has seen. Thread-safe."""
-
-    def __init__(self, rules: tuple[Rule, ...], *, seed: int) -> None:
-        self._lock = threading.Lock()
-        self._seed, self._rules = seed, rules
-        self._seen = dict.fromkeys(range(len(rules)), 0)
-        self._fired = dict(self._seen)
-        self.has_line_rules = any(isinstance(rule, LineRule) for rule in rules)
+        self._watched = tuple(_Watched(number, rule) for number, rule in enumerate(rules))
+        self.has_line_rules = any(isinstance(watched.rule, LineRule) for watched in self._watched)
 
     def report(self) -> list[dict[str, Any]]:
         """Each rule's name, what it looks at, how often it saw that and how often it fired, in the plan's order."""
         with self._lock:
             return [
                 {
-                    "name": rule.name,
-                    "on": rule.on,
-                    "effect": rule.effect,
-                    "seen": self._seen[i],
-                    "fired": self._fired[i],
+                    "name": watched.rule.name,
+                    "on": watched.rule.on,
+                    "effect": watched.rule.effect,
+                    "seen": watched.seen,
+                    "fired": watched.fired,
                 }
-                for i, rule in enumerate(self._rules)
+                for watched in self._watched
             ]
 
     def for_call(self, method: str, path: str) -> CallRule | None:
         call = f"{method} {path}"
-        for index, rule in enumerate(self._rules):
-            if isinstance(rule, CallRule) and _pattern(rule.on).fullmatch(call) and self._fires(index, rule, call):
+        for watched in self._watched:
+            rule = watched.rule
+            if isinstance(rule, CallRule) and _pattern(rule.on).fullmatch(call) and self._fires(watched, call):
                 return rule
         return None
 
     def for_batch(self, batch: Batch) -> dict[str, dict[str, Any]] | None:
         """Every fate that meets a new batch, by effect."""
         fates: dict[str, dict[str, Any]] = {}
-        for index, rule in enumerate(self._rules):
-            if isinstance(rule, BatchRule) and _meets_batch(rule, batch) and self._fires(index, rule, batch.id):
+        for watched in self._watched:
+            rule = watched.rule
+            if isinstance(rule, BatchRule) and _meets_batch(rule, batch) and self._fires(watched, batch.id):
                 fates.setdefault(rule.effect, rule.model_dump(exclude={"on", "nth", "times", "probability"}))
         return fates or None
 
     def for_line(self, dice: str, custom_id: str, body: dict[str, Any]) -> LineRule | None:
-        for index, rule in enumerate(self._rules):
+        for watched in self._watched:
+            rule = watched.rule
             if not isinstance(rule, LineRule) or not _meets_line(rule, custom_id, body):
                 continue
-            if self._fires(index, rule, f"{dice} {custom_id}"):
+            if self._fires(watched, f"{dice} {custom_id}"):
                 return rule
         return None
 
-    def _fires(self, index: int, rule: Rule, dice: str) -> bool:
+    def _fires(self, watched: _Watched, dice: str) -> bool:
+        rule = watched.rule
         with self._lock:
-            self._seen[index] += 1
-            if rule.nth and self._seen[index] not in rule.nth:
+            watched.seen += 1
+            if rule.nth and watched.seen not in rule.nth:
                 return False
-            if rule.times is not None and self._fired[index] >= rule.times:
+            if rule.times is not None and watched.fired >= rule.times:
                 return False
-            if rule.probability < 1 and self._throw(index, dice) >= rule.probability:
+            if rule.probability < 1 and self._throw(watched, dice) >= rule.probability:
                 return False
-            self._fired[index] += 1
+            watched.fired += 1
             return True
 
-    def _throw(self, index: int, dice: str) -> float:
+    def _throw(self, watched: _Watched, dice: str) -> float:
         """A number in [0, 1): for a line by what it is, for a call by how many came before it."""
-        turn = "" if isinstance(self._rules[index], LineRule) else str(self._seen[index])
-        thrown = blake2b(f"{self._seed} {index} {turn} {dice if not turn else ''}".encode(), digest_size=8)
+        turn = "" if isinstance(watched.rule, LineRule) else str(watched.seen)
+        thrown = blake2b(f"{self._seed} {watched.number} {turn} {dice if not turn else ''}".encode(), digest_size=8)
         return int.from_bytes(thrown.digest()) / 2**64
 
 

@@ -5,7 +5,8 @@ Three rows count as many here, but where a test is about small sources.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,10 +36,10 @@ ROWS = "FROM read_csv('data/rows.csv', types={'id': 'BIGINT', 'text': 'VARCHAR'}
 
 
 class Bench:
-    """A project of one job over data/rows.csv."""
+    """A project of one job over data/rows.csv. What it gathers is closed with `until_closed`."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, until_closed: ExitStack) -> None:
+        self.root, self._until_closed = root, until_closed
         (root / "jobs").mkdir()
         (root / "data").mkdir()
         (root / "batchops.toml").write_text('provider = "local"\n')
@@ -56,6 +57,12 @@ class Bench:
     def opened(self) -> Project:
         return open_project(self.root, load_settings(self.root, environ={}))
 
+    def gathered(self, *, keeps_rows: bool) -> Gathered:
+        project = self._until_closed.enter_context(self.opened())
+        gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=keeps_rows)
+        self._until_closed.callback(gathered.close)
+        return gathered
+
     def answer(self) -> None:
         """Approve what is wanted now, and have all of it answered."""
         with self.opened() as project, project.leased(timedelta(0)) as store:
@@ -68,31 +75,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "FEW_ROWS", 0)
-    return Bench(tmp_path)
+    with ExitStack() as opened:
+        yield Bench(tmp_path, opened)
 
 
 @pytest.fixture(params=[False, True], ids=["plan", "apply"])
 def keeps_rows(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
-
-
-@pytest.fixture
-def gathered_of(bench: Bench) -> Iterator[Callable[..., Gathered]]:
-    made: list[tuple[Project, Gathered]] = []
-
-    def make(*, keeps_rows: bool) -> Gathered:
-        project = bench.opened()
-        gathered = gather(project, project.jobs(), is_whole_project=True, keeps_rows=keeps_rows)
-        made.append((project, gathered))
-        return gathered
-
-    yield make
-    for project, gathered in made:
-        gathered.close()
-        project.close()
 
 
 def rows_at_hand(gathered: Gathered) -> list[str]:
@@ -110,35 +102,31 @@ def shown(plan: Plan) -> list[object]:
     return [sample.after["messages"][0]["content"] for sample in plan.jobs[0].samples]
 
 
-def test_a_plan_holds_no_row_of_the_source(bench: Bench, gathered_of: Callable[..., Gathered]) -> None:
-    new = gathered_of(keeps_rows=False)
+def test_a_plan_holds_no_row_of_the_source(bench: Bench) -> None:
+    new = bench.gathered(keeps_rows=False)
     plan = plan_of(new)
     assert (plan.rows(Action.SUBMIT), sorted(map(str, shown(plan)))) == (3, ["one", "three", "two"])
     assert rows_at_hand(new) == []
     bench.answer()
     bench.rows({1: "one", 2: "other", 4: "four"})
-    moved = gathered_of(keeps_rows=False)
+    moved = bench.gathered(keeps_rows=False)
     plan = plan_of(moved)
     assert plan.jobs[0].rows == {Action.SUBMIT: 1, Action.RESUBMIT: 1, Action.UNCHANGED: 1}
     assert sorted(map(str, shown(plan))) == ["four", "other"]
     assert rows_at_hand(moved) == []
 
 
-def test_an_apply_keeps_the_rows_that_it_may_send_and_no_others(
-    bench: Bench, gathered_of: Callable[..., Gathered]
-) -> None:
-    assert rows_at_hand(gathered_of(keeps_rows=True)) == ["one", "three", "two"]
+def test_an_apply_keeps_the_rows_that_it_may_send_and_no_others(bench: Bench) -> None:
+    assert rows_at_hand(bench.gathered(keeps_rows=True)) == ["one", "three", "two"]
     bench.answer()
     bench.rows({1: "one", 2: "other", 4: "four"})
-    assert rows_at_hand(gathered_of(keeps_rows=True)) == ["four", "other"]
+    assert rows_at_hand(bench.gathered(keeps_rows=True)) == ["four", "other"]
 
 
-def test_few_rows_are_read_once_and_held(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch, keeps_rows: bool
-) -> None:
+def test_few_rows_are_read_once_and_held(bench: Bench, monkeypatch: pytest.MonkeyPatch, keeps_rows: bool) -> None:
     monkeypatch.setattr(sources, "FEW_ROWS", 3)
     for moment in ("new", "answered"):
-        gathered = gathered_of(keeps_rows=keeps_rows)
+        gathered = bench.gathered(keeps_rows=keeps_rows)
         assert rows_at_hand(gathered) == ["one", "three", "two"], moment
         bench.rows({1: "late"})  # nobody reads it any more
         assert sorted(map(str, shown(plan_of(gathered)))) == (["one", "three", "two"] if moment == "new" else [])
@@ -147,37 +135,32 @@ def test_few_rows_are_read_once_and_held(
         bench.answer()
 
 
-def test_more_rows_than_few_are_let_go_of(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_rows_than_few_are_let_go_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "FEW_ROWS", 2)
-    gathered = gathered_of(keeps_rows=False)
+    gathered = bench.gathered(keeps_rows=False)
     assert rows_at_hand(gathered) == []
     assert plan_of(gathered).rows(Action.SUBMIT) == 3
     bench.rows({1: "one", 2: "two"})
     bench.answer()
     bench.rows({1: "one", 2: "two", 3: "three"})
-    grown = gathered_of(keeps_rows=False)
+    grown = bench.gathered(keeps_rows=False)
     assert plan_of(grown).jobs[0].rows == {Action.SUBMIT: 1, Action.UNCHANGED: 2}
     assert rows_at_hand(grown) == []
 
 
-def test_of_a_source_known_as_large_no_row_is_read_for_nothing(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_source_known_as_large_no_row_is_read_for_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "FEW_ROWS", 2)
     monkeypatch.setattr(sources, "SURELY_MANY", 0)  # which the engine expects more than of a new job
     monkeypatch.setattr(sources, "load_few", lambda *_, **__: pytest.fail("it was tried"))
-    new = plan_of(gathered_of(keeps_rows=False))
+    new = plan_of(bench.gathered(keeps_rows=False))
     assert (new.rows(Action.SUBMIT), sorted(map(str, shown(new)))) == (3, ["one", "three", "two"])
     bench.answer()
-    assert plan_of(gathered_of(keeps_rows=False)).jobs[0].rows == {Action.UNCHANGED: 3}
+    assert plan_of(bench.gathered(keeps_rows=False)).jobs[0].rows == {Action.UNCHANGED: 3}
 
 
 @pytest.mark.parametrize("edit", [{"template": "Say {{ text }}"}, {"template": "{{ text|trim }}"}])
 def test_rows_of_an_edited_request_are_digested_in_the_first_pass(
     bench: Bench,
-    gathered_of: Callable[..., Gathered],
     monkeypatch: pytest.MonkeyPatch,
     keeps_rows: bool,
     edit: dict[str, str],
@@ -187,20 +170,18 @@ def test_rows_of_an_edited_request_are_digested_in_the_first_pass(
     rows = {Action.RESUBMIT: 3} if "Say" in edit["template"] else {Action.UNCHANGED: 3}
     with monkeypatch.context() as patched:
         patched.setattr(sources, "fingerprint", lambda *_, **__: pytest.fail("there was another pass"))
-        gathered = gathered_of(keeps_rows=keeps_rows)
+        gathered = bench.gathered(keeps_rows=keeps_rows)
         assert plan_of(gathered).jobs[0].rows == rows
     assert len(rows_at_hand(gathered)) == (3 if keeps_rows else 0)
     bench.answer()
-    again = gathered_of(keeps_rows=keeps_rows)
+    again = bench.gathered(keeps_rows=keeps_rows)
     assert (plan_of(again).jobs[0].rows, rows_at_hand(again)) == ({Action.UNCHANGED: 3}, [])
     assert again.con.execute("SELECT rows FROM settled_0").fetchall() == [(3,)], "by its recorded fingerprint"
 
 
-def test_nothing_is_read_again_when_nothing_changed(
-    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
-) -> None:
+def test_nothing_is_read_again_when_nothing_changed(bench: Bench, keeps_rows: bool) -> None:
     bench.answer()
-    gathered = gathered_of(keeps_rows=keeps_rows)
+    gathered = bench.gathered(keeps_rows=keeps_rows)
     assert plan_of(gathered).jobs[0].rows == {Action.UNCHANGED: 3}
     assert rows_at_hand(gathered) == []
     assert gathered.con.execute("SELECT count(*) FROM digests_0").fetchone() == (0,)
@@ -213,7 +194,6 @@ def test_nothing_is_read_again_when_nothing_changed(
 )
 def test_a_source_that_moves_between_the_passes_is_read_as_a_whole(
     bench: Bench,
-    gathered_of: Callable[..., Gathered],
     monkeypatch: pytest.MonkeyPatch,
     keeps_rows: bool,
     then: dict[int, str],
@@ -226,7 +206,7 @@ def test_a_source_that_moves_between_the_passes_is_read_as_a_whole(
         find_open(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(gathering, "find_open", find_and_move)
-    gathered = gathered_of(keeps_rows=keeps_rows)
+    gathered = bench.gathered(keeps_rows=keeps_rows)
     desired = gathered.con.execute("SELECT key FROM desired_0 ORDER BY ALL").fetchall()
     wanted = {1: "one", 2: "two", 3: "three"}
     plan = plan_of(gathered)
@@ -241,52 +221,44 @@ def test_a_source_that_moves_between_the_passes_is_read_as_a_whole(
         assert set(shown(plan)) <= {*then.values()}
 
 
-def test_a_query_that_gives_other_rows_each_time_is_run_once(
-    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
-) -> None:
+def test_a_query_that_gives_other_rows_each_time_is_run_once(bench: Bench, keeps_rows: bool) -> None:
     bench.job(query="SELECT range AS id, random()::VARCHAR AS text FROM range(50)")
-    gathered = gathered_of(keeps_rows=keeps_rows)
+    gathered = bench.gathered(keeps_rows=keeps_rows)
     texts = rows_at_hand(gathered)
     assert len(texts) == 50
     assert set(shown(plan_of(gathered))) <= set(texts)
     assert not gathered.diagnostics
 
 
-def test_a_query_that_needs_more_memory_is_given_more(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_that_needs_more_memory_is_given_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     query = "SELECT 1 AS id, md5(list(repeat(i::VARCHAR, 100))::VARCHAR) AS text FROM range(100000) t(i)"
     bench.job(query=query)
     monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
-    assert plan_of(gathered_of(keeps_rows=False)).rows(Action.SUBMIT) == 1
+    assert plan_of(bench.gathered(keeps_rows=False)).rows(Action.SUBMIT) == 1
     monkeypatch.setattr(work, "GENEROUS_LIMIT", "40MB")
     with pytest.raises(BatchopsError) as refused:
-        gathered_of(keeps_rows=False)
+        bench.gathered(keeps_rows=False)
     (found,) = refused.value.diagnostics
     assert (found.code, found.address) == ("query_failed", "job")
     assert found.location is not None
 
 
-def test_a_key_that_stands_twice_is_counted_right_where_jinja_takes_one_of_its_rows(
-    bench: Bench, gathered_of: Callable[..., Gathered]
-) -> None:
+def test_a_key_that_stands_twice_is_counted_right_where_jinja_takes_one_of_its_rows(bench: Bench) -> None:
     bench.job(
         query="SELECT i // 2 AS id, if(i % 2 = 0, 'ß', 'a') || i AS text FROM range(6) r(i)",
         template="{{ text|upper }}",
     )
     with pytest.raises(BatchopsError, match=r"3 values of id stand in several: 0 \(2 rows\)"):
-        gathered_of(keeps_rows=False)
+        bench.gathered(keeps_rows=False)
 
 
-def test_a_query_that_fails_while_it_streams_is_told_at_its_place(
-    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
-) -> None:
+def test_a_query_that_fails_while_it_streams_is_told_at_its_place(bench: Bench, keeps_rows: bool) -> None:
     bench.rows({1: "7", 2: "8"})
     bench.job(query=f"SELECT id, text::INTEGER AS text {ROWS}")
     bench.answer()
     bench.rows({1: "7", 2: "x"})
     with pytest.raises(BatchopsError) as refused:
-        gathered_of(keeps_rows=keeps_rows)
+        bench.gathered(keeps_rows=keeps_rows)
     (found,) = refused.value.diagnostics
     assert (found.code, found.address) == ("query_failed", "job")
     assert found.location is not None
@@ -294,54 +266,48 @@ def test_a_query_that_fails_while_it_streams_is_told_at_its_place(
 
 
 @pytest.mark.parametrize("template", ["{{ text }}", "{{ text[:2] }}"], ids=["sql", "jinja"])
-def test_both_ways_to_read_rows_give_the_same_digests(
-    bench: Bench, gathered_of: Callable[..., Gathered], template: str
-) -> None:
+def test_both_ways_to_read_rows_give_the_same_digests(bench: Bench, template: str) -> None:
     bench.job(template=template)
     made = []
     for keeps_rows in (False, True):
-        con = gathered_of(keeps_rows=keeps_rows).con
+        con = bench.gathered(keeps_rows=keeps_rows).con
         made.append(con.execute("SELECT key, digest, action, reason FROM changes_0 ORDER BY key").fetchall())
     assert made[0] == made[1]
     assert len(made[0]) == 3
 
 
-def test_a_null_key_is_told_even_where_its_row_is_left_to_jinja(
-    bench: Bench, gathered_of: Callable[..., Gathered], keeps_rows: bool
-) -> None:
+def test_a_null_key_is_told_even_where_its_row_is_left_to_jinja(bench: Bench, keeps_rows: bool) -> None:
     """`ŉ` in upper case is unsure: SQL leaves that row, and no other, to Jinja2."""
     rows = "SELECT NULLIF(range, 1) AS id, CASE range WHEN 1 THEN 'ŉ' ELSE 'n' END AS text FROM range(3)"
     bench.job(query=rows, template="{{ text | upper }}")
     with pytest.raises(BatchopsError) as refused:
-        gathered_of(keeps_rows=keeps_rows)
+        bench.gathered(keeps_rows=keeps_rows)
     assert [found.code for found in refused.value.diagnostics] == ["key_null"]
 
 
 HEAVY = "(SELECT length(v::VARCHAR) FROM (SELECT list(repeat(i::VARCHAR, 100)) AS v FROM range(100000) t(i)))"
 
 
-def test_a_second_pass_that_needs_more_memory_is_given_more(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_pass_that_needs_more_memory_is_given_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no template uses is not computed before its rows are loaded."""
     bench.job(query="SELECT 1 AS id, 'a' AS text, 1 AS heavy")
     bench.answer()
     bench.job(query=f"SELECT 1 AS id, 'b' AS text, {HEAVY} AS heavy")
     monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
-    gathered = gathered_of(keeps_rows=True)
+    gathered = bench.gathered(keeps_rows=True)
     assert plan_of(gathered).rows(Action.RESUBMIT) == 1
     assert rows_at_hand(gathered) == ["b"]
 
 
 def test_jobs_before_one_that_needs_more_memory_are_read_again(
-    bench: Bench, gathered_of: Callable[..., Gathered], monkeypatch: pytest.MonkeyPatch, keeps_rows: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, keeps_rows: bool
 ) -> None:
     bench.answer()
     for name, query in (("another", ROWS), ("hungry", f"SELECT 1 AS id, {HEAVY} AS text")):
         text = JOB.format(query=query.replace('"', '\\"'), template="{{ text }}")
         (bench.root / "jobs" / f"{name}.yaml").write_text(text.replace("name: job", f"name: {name}"))
     monkeypatch.setattr(work, "FRUGAL_LIMIT", "40MB")
-    rows = {job.address: dict(job.rows) for job in plan_of(gathered_of(keeps_rows=keeps_rows)).jobs}
+    rows = {job.address: dict(job.rows) for job in plan_of(bench.gathered(keeps_rows=keeps_rows)).jobs}
     assert rows == {"another": {Action.REUSE: 3}, "hungry": {Action.SUBMIT: 1}, "job": {Action.UNCHANGED: 3}}
 
 
