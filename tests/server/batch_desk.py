@@ -39,6 +39,10 @@ class Desk:
         assert answered.status_code == 200, answered.text
         return answered.json()
 
+    def plan(self, *rules: Mapping[str, Any]) -> None:
+        """Have these faults, and no others."""
+        assert self.control("faults", {"rules": list(rules)}) == {"rules": len(rules)}
+
     def ledger(self, batch_id: str | None = None) -> dict[str, Any]:
         query = f"?batch_id={batch_id}" if batch_id else ""
         answered: dict[str, Any] = self.raw("GET", f"/_batchops/ledger{query}").json()

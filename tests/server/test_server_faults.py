@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
@@ -23,10 +22,6 @@ CREATE = "POST /v1/batches"
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with serving(tmp_path) as desk:
         yield desk
-
-
-def plan(desk: Desk, *rules: dict[str, Any]) -> None:
-    assert desk.control("faults", {"rules": list(rules)}) == {"rules": len(rules)}
 
 
 def created(desk: Desk) -> int:
@@ -53,7 +48,7 @@ def test_who_looks_into_a_plan_that_is_replaced_ends_with_it(monkeypatch: pytest
 @pytest.mark.parametrize(("effect", "batches"), [("drop_before", 0), ("drop_after", 1)])
 def test_connection_is_cut_before_or_after_the_batch_is_made(desk: Desk, effect: str, batches: int) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "nth": 1, "effect": effect})
+    desk.plan({"on": CREATE, "nth": 1, "effect": effect})
     with pytest.raises(openai.APIConnectionError):
         desk.create(file_id)
     assert created(desk) == batches
@@ -63,7 +58,7 @@ def test_connection_is_cut_before_or_after_the_batch_is_made(desk: Desk, effect:
 
 def test_sdk_that_retries_a_lost_reply_pays_three_times(desk: Desk) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "times": 2, "effect": "drop_after"})
+    desk.plan({"on": CREATE, "times": 2, "effect": "drop_after"})
     patient = desk.sdk.with_options(max_retries=2)
     patient.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h")
     assert created(desk) == 3
@@ -73,7 +68,7 @@ def test_sdk_that_retries_a_lost_reply_pays_three_times(desk: Desk) -> None:
 @pytest.mark.parametrize(("effect", "batches"), [("error_before", 0), ("error_after", 1)])
 def test_error_is_answered_before_or_after_the_batch_is_made(desk: Desk, effect: str, batches: int) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "times": 1, "effect": effect, "status": 503, "code": "overloaded", "message": "Later."})
+    desk.plan({"on": CREATE, "times": 1, "effect": effect, "status": 503, "code": "overloaded", "message": "Later."})
     with pytest.raises(openai.InternalServerError) as refused:
         desk.create(file_id)
     assert refused.value.status_code == 503
@@ -82,8 +77,7 @@ def test_error_is_answered_before_or_after_the_batch_is_made(desk: Desk, effect:
 
 
 def test_cancel_is_answered_with_a_conflict_when_planned(desk: Desk) -> None:
-    plan(
-        desk,
+    desk.plan(
         {"on": "batch", "effect": "stall"},
         {"on": "POST /v1/batches/*/cancel", "times": 1, "effect": "error_before", "status": 409},
     )
@@ -94,7 +88,7 @@ def test_cancel_is_answered_with_a_conflict_when_planned(desk: Desk) -> None:
 
 
 def test_throttled_call_says_when_to_come_again(desk: Desk) -> None:
-    plan(desk, {"on": "POST /v1/files", "times": 1, "effect": "throttle", "retry_after": 7})
+    desk.plan({"on": "POST /v1/files", "times": 1, "effect": "throttle", "retry_after": 7})
     with pytest.raises(openai.RateLimitError) as throttled:
         desk.upload([chat("a")])
     assert throttled.value.response.headers["retry-after"] == "7"
@@ -103,7 +97,7 @@ def test_throttled_call_says_when_to_come_again(desk: Desk) -> None:
 
 def test_garbage_comes_with_200_after_the_batch_is_made(desk: Desk) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "times": 1, "effect": "garbage"})
+    desk.plan({"on": CREATE, "times": 1, "effect": "garbage"})
     body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     answered = desk.raw("POST", "/v1/batches", json=body)
     assert (answered.status_code, answered.headers["content-type"]) == (200, "text/html")
@@ -116,7 +110,7 @@ def test_content_is_cut_short(desk: Desk, quiet: bool) -> None:
     content = jsonl([chat(f"r{n}") for n in range(100)])
     file_id = desk.upload(content)
     rule = {"on": "GET /v1/files/*/content", "times": 1, "effect": "truncate", "share": 0.25, "quiet": quiet}
-    plan(desk, rule)
+    desk.plan(rule)
     if quiet:
         assert desk.sdk.files.content(file_id).read() == content[: len(content) // 4]
     else:
@@ -127,26 +121,26 @@ def test_content_is_cut_short(desk: Desk, quiet: bool) -> None:
 
 def test_slow_answer_comes_after_the_batch_is_made(desk: Desk) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "times": 1, "effect": "slow", "seconds": 0.2})
+    desk.plan({"on": CREATE, "times": 1, "effect": "slow", "seconds": 0.2})
     hasty = desk.sdk.with_options(timeout=0.05)
     with pytest.raises(openai.APITimeoutError):
         hasty.batches.create(input_file_id=file_id, endpoint="/v1/chat/completions", completion_window="24h")
     assert created(desk) == 1
-    plan(desk, {"on": "GET /v1/batches", "times": 1, "effect": "slow", "seconds": 0.2})
+    desk.plan({"on": "GET /v1/batches", "times": 1, "effect": "slow", "seconds": 0.2})
     with pytest.raises(openai.APITimeoutError):
         hasty.batches.list()
 
 
 def test_new_batch_is_hidden_from_lists_for_some_looks(desk: Desk) -> None:
     file_id = desk.upload([chat("a")])
-    plan(desk, {"on": CREATE, "times": 1, "effect": "hide_from_list", "looks": 2})
+    desk.plan({"on": CREATE, "times": 1, "effect": "hide_from_list", "looks": 2})
     batch = desk.create(file_id)
     assert desk.sdk.batches.retrieve(batch.id).id == batch.id
     assert [created(desk) for _ in range(4)] == [0, 0, 1, 1]
 
 
 def test_new_file_is_hidden_from_lists_for_some_time(desk: Desk) -> None:
-    plan(desk, {"on": "POST /v1/files", "times": 1, "effect": "hide_from_list", "seconds": 30})
+    desk.plan({"on": "POST /v1/files", "times": 1, "effect": "hide_from_list", "seconds": 30})
     desk.upload([chat("a")])
     assert list(desk.sdk.files.list()) == []
     desk.control("clock/advance", {"seconds": 31})
@@ -164,7 +158,7 @@ def test_calls_are_counted_by_kind(desk: Desk) -> None:
 
 
 def test_batch_expires_with_part_of_its_answers(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "expire", "at": 0.5})
+    desk.plan({"on": "batch", "effect": "expire", "at": 0.5})
     done = desk.wait(desk.submit([chat(f"r{n}") for n in range(10)]))
     assert done.status == "expired"
     assert done.request_counts is not None
@@ -178,14 +172,14 @@ def test_batch_expires_with_part_of_its_answers(desk: Desk) -> None:
 def test_batch_may_expire_before_anything_or_after_everything_was_answered(
     desk: Desk, at: float, answered: int
 ) -> None:
-    plan(desk, {"on": "batch", "effect": "expire", "at": at})
+    desk.plan({"on": "batch", "effect": "expire", "at": at})
     done = desk.wait(desk.submit([chat(f"r{n}") for n in range(4)]))
     assert done.status == "expired"
     assert (len(desk.lines(done.output_file_id)), len(desk.lines(done.error_file_id))) == (answered, 4 - answered)
 
 
 def test_batch_is_cancelled_by_somebody_else(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "cancel", "at": 0.25})
+    desk.plan({"on": "batch", "effect": "cancel", "at": 0.25})
     done = desk.wait(desk.submit([chat(f"r{n}") for n in range(4)]))
     assert done.status == "cancelled"
     assert (done.cancelling_at is None, done.cancelled_at is None) == (False, False)
@@ -193,7 +187,7 @@ def test_batch_is_cancelled_by_somebody_else(desk: Desk) -> None:
 
 
 def test_batch_fails_with_the_token_limit_in_the_words_of_the_service(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "fail", "times": 1})
+    desk.plan({"on": "batch", "effect": "fail", "times": 1})
     file_id = desk.upload([chat("a")])
     failed = desk.wait(desk.create(file_id))
     assert failed.errors is not None
@@ -204,7 +198,7 @@ def test_batch_fails_with_the_token_limit_in_the_words_of_the_service(desk: Desk
 
 
 def test_batch_fails_with_any_code(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "fail", "code": "billing_hard_limit_reached", "message": "No money."})
+    desk.plan({"on": "batch", "effect": "fail", "code": "billing_hard_limit_reached", "message": "No money."})
     failed = desk.wait(desk.submit([chat("a")]))
     assert failed.errors is not None
     assert [(error.code, error.message) for error in failed.errors.data or []] == [
@@ -213,7 +207,7 @@ def test_batch_fails_with_any_code(desk: Desk) -> None:
 
 
 def test_file_ids_come_late(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "late_file_ids", "looks": 2})
+    desk.plan({"on": "batch", "effect": "late_file_ids", "looks": 2})
     batch = desk.submit([chat("a")])
     seen = [desk.wait(batch).output_file_id for _ in range(4)]
     assert seen[:2] == [None, None]
@@ -222,7 +216,7 @@ def test_file_ids_come_late(desk: Desk) -> None:
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing"])
 def test_batch_stays_in_a_state_until_it_is_let_go(desk: Desk, status: str) -> None:
-    plan(desk, {"on": "batch", "effect": "stall", "status": status, "seconds": 100})
+    desk.plan({"on": "batch", "effect": "stall", "status": status, "seconds": 100})
     batch = desk.submit([chat(f"r{n}") for n in range(4)])
     desk.wait(batch, lambda seen: seen.status == status)
     desk.control("clock/advance", {"seconds": 50})
@@ -234,7 +228,7 @@ def test_batch_stays_in_a_state_until_it_is_let_go(desk: Desk, status: str) -> N
 
 
 def test_batch_rule_picks_by_metadata_and_by_turn(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "fail", "metadata": {"job": "re*"}, "nth": [2]})
+    desk.plan({"on": "batch", "effect": "fail", "metadata": {"job": "re*"}, "nth": [2]})
     file_id = desk.upload([chat("a")])
     jobs = ["reviews", "other", "reviews", "reviews"]
     assert [desk.wait(desk.create(file_id, metadata={"job": job})).status for job in jobs] == [
@@ -245,103 +239,7 @@ def test_batch_rule_picks_by_metadata_and_by_turn(desk: Desk) -> None:
     ]
 
 
-# Lines
-
-
-def outcome(desk: Desk, rule: dict[str, Any], **more: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The output and error lines of a batch of one good line and one that a rule meets."""
-    plan(desk, {"on": "line", "custom_id": "bad*", **rule})
-    done = desk.wait(desk.submit([chat("good", **more), chat("bad", **more)]))
-    assert done.status == "completed"
-    met = [desk.lines(file_id) for file_id in (done.output_file_id, done.error_file_id)]
-    assert any(line["custom_id"] == "good" for line in met[0])
-    output, errors = ([line for line in lines if line["custom_id"] == "bad"] for lines in met)
-    return output, errors
-
-
-def test_line_is_answered_with_an_http_error(desk: Desk) -> None:
-    rule = {"effect": "error", "status": 429, "code": "rate_limit_exceeded", "message": "Slow down.", "type": "tokens"}
-    output, [line] = outcome(desk, rule)
-    assert (output, line["error"]) == ([], None)
-    assert line["response"]["status_code"] == 429
-    assert line["response"]["body"] == {
-        "error": {"message": "Slow down.", "type": "tokens", "param": None, "code": "rate_limit_exceeded"}
-    }
-
-
-@pytest.mark.parametrize(
-    ("effect", "content", "refusal", "finish"),
-    [
-        ("length", r"Simulated answer [0-9a-f]*", None, "length"),
-        ("refusal", None, r"I'm sorry.*", "stop"),
-        ("content_filter", r"", None, "content_filter"),
-        ("empty", r"", None, "stop"),
-    ],
-)
-def test_line_is_answered_with_a_spoiled_success(
-    desk: Desk, effect: str, content: str | None, refusal: str | None, finish: str
-) -> None:
-    [line], errors = outcome(desk, {"effect": effect})
-    [choice] = line["response"]["body"]["choices"]
-    assert errors == []
-    assert choice["finish_reason"] == finish
-    for wanted, got in ((content, choice["message"]["content"]), (refusal, choice["message"]["refusal"])):
-        assert got is None if wanted is None else re.fullmatch(wanted, got)
-
-
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
-SHAPE = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": SCHEMA}}
-
-
-def test_line_is_answered_with_broken_json(desk: Desk) -> None:
-    [line], _ = outcome(desk, {"effect": "invalid_json"}, response_format=SHAPE)
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(line["response"]["body"]["choices"][0]["message"]["content"])
-
-
-def test_line_is_answered_off_its_schema(desk: Desk) -> None:
-    [line], _ = outcome(desk, {"effect": "schema_mismatch"}, response_format=SHAPE)
-    assert "a" not in json.loads(line["response"]["body"]["choices"][0]["message"]["content"])
-
-
-def test_answer_of_a_line_is_lost(desk: Desk) -> None:
-    assert outcome(desk, {"effect": "missing"}) == ([], [])
-    assert {row["custom_id"]: row["count"] for row in desk.ledger()["executions"]} == {"good": 1, "bad": 1}
-
-
-def test_answer_of_a_line_comes_twice(desk: Desk) -> None:
-    [first, second], errors = outcome(desk, {"effect": "duplicate"})
-    assert (first, errors) == (second, [])
-
-
-def test_answer_of_a_line_is_in_the_wrong_file(desk: Desk) -> None:
-    output, [line] = outcome(desk, {"effect": "wrong_file"})
-    assert (output, line["response"]["status_code"]) == ([], 200)
-
-
-def test_line_has_status_zero_in_the_output_file(desk: Desk) -> None:
-    [line], errors = outcome(desk, {"effect": "status_0"})
-    assert errors == []
-    assert (line["response"]["status_code"], line["response"]["body"]) == (0, None)
-
-
-def test_line_timed_out_without_a_response(desk: Desk) -> None:
-    output, [line] = outcome(desk, {"effect": "timeout"})
-    assert output == []
-    assert (line["response"], line["error"]["code"]) == (None, "request_timeout")
-
-
-@pytest.mark.parametrize("text", ["needle", 'quo"te', "é\n"])
-def test_line_rule_looks_into_the_request(desk: Desk, text: str) -> None:
-    plan(desk, {"on": "line", "contains": text, "effect": "error"})
-    done = desk.wait(desk.submit([chat("a", f"hay {text} hay"), chat("b", "hay")]))
-    assert [line["custom_id"] for line in desk.lines(done.error_file_id)] == ["a"]
-
-
-def test_line_rule_picks_by_turn(desk: Desk) -> None:
-    plan(desk, {"on": "line", "nth": [2, 3], "effect": "error"})
-    done = desk.wait(desk.submit([chat(f"r{n}") for n in range(5)]))
-    assert sorted(line["custom_id"] for line in desk.lines(done.error_file_id)) == ["r1", "r2"]
+# Chance
 
 
 def test_probability_falls_on_about_its_share_and_the_same_lines_for_the_same_seed() -> None:
@@ -399,14 +297,14 @@ def test_wrong_plan_is_refused_with_the_rule_and_the_reason(tmp_path: Path, text
 
 
 def test_wrong_plan_at_run_time_changes_nothing(desk: Desk) -> None:
-    plan(desk, {"on": "batch", "effect": "fail"})
+    desk.plan({"on": "batch", "effect": "fail"})
     answered = desk.raw("POST", "/_batchops/faults", json={"rules": [{"on": "line"}]})
     assert (answered.status_code, "rule 1" in answered.json()["error"]["message"]) == (400, True)
     assert desk.wait(desk.submit([chat("a")])).status == "failed"
 
 
 def test_the_plan_tells_how_often_each_rule_saw_its_call_and_fired(desk: Desk) -> None:
-    plan(desk, {"on": CREATE, "nth": 2, "effect": "drop_before", "name": "second"}, {"on": "line", "effect": "missing"})
+    desk.plan({"on": CREATE, "nth": 2, "effect": "drop_before", "name": "second"}, {"on": "line", "effect": "missing"})
     file_id = desk.upload([chat("a")])
     desk.create(file_id)
     with pytest.raises(openai.APIConnectionError):

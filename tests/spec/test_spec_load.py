@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,21 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spec_bench import JOB, Load, placed
 
-from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, Severity
+from batchops.diagnostics import BatchopsError, Location, Position, Severity
 from batchops.spec.job import Effect, JobSpec, Message
-from batchops.spec.load import LoadedProject, load_project
+from batchops.spec.load import load_project
 
-Load = Callable[[dict[str, str]], LoadedProject]
-
-JOB = """\
-name: labels
-source:
-  query: SELECT 1 AS id
-  key: id
-model: gpt-4o-mini
-template: "{{ id }}"
-"""
 SCHEMA = """\
 {
   "type": "object",
@@ -35,15 +24,6 @@ SCHEMA = """\
   "additionalProperties": false
 }
 """
-
-
-def _places(diagnostics: Iterable[Diagnostic]) -> list[str]:
-    """`code file:line:column` of each."""
-    return [f"{found.code} {_place(found.location)}" for found in diagnostics]
-
-
-def _place(location: Location | None) -> str:
-    return f"{location.filename}:{location.start.line}:{location.start.column}" if location else "nowhere"
 
 
 def test_every_field_of_a_job_says_what_its_edit_may_cause() -> None:
@@ -57,7 +37,7 @@ def test_every_field_of_a_job_says_what_its_edit_may_cause() -> None:
 
 def test_a_key_without_a_value_is_marked_itself_and_not_what_follows(load: Load) -> None:
     text = "name: labels\nsource: {query: SELECT 1 AS id, key: id}\nmodel:\n\ntemplate: # later\nparams:\nowner: me\n"
-    assert _places(load({"jobs/a.yaml": text}).diagnostics) == [
+    assert placed(load({"jobs/a.yaml": text}).diagnostics) == [
         "wrong_type jobs/a.yaml:3:1",
         "template_choice jobs/a.yaml:5:1",
         "wrong_type jobs/a.yaml:6:1",
@@ -150,7 +130,7 @@ def test_every_problem_of_every_file_is_found_in_one_run_and_sorted_by_place(loa
             "schemas/answer.json": SCHEMA.replace('"required": ["label"],\n', ""),
         }
     )
-    assert _places(project.diagnostics) == [
+    assert placed(project.diagnostics) == [
         "unknown_key jobs/a.yaml:2:1",
         "missing_file jobs/a.yaml:3:16",
         "wrong_type jobs/a.yaml:3:34",
@@ -183,13 +163,13 @@ def test_every_diagnostic_of_a_job_carries_its_address_and_its_source_line(load:
 
 def test_problem_of_an_anchor_that_two_jobs_share_is_said_once(load: Load) -> None:
     text = "x-retry: &retry {max_attempts: 0}\n" + JOB + "retry: *retry\nmoved_from: other\n"
-    assert _places(load({"jobs/a.yaml": text}).diagnostics) == ["invalid_value jobs/a.yaml:1:32"]
+    assert placed(load({"jobs/a.yaml": text}).diagnostics) == ["invalid_value jobs/a.yaml:1:32"]
 
 
 def test_schema_file_that_two_jobs_share_is_complained_about_once(load: Load) -> None:
     job = JOB + "schema: schemas/answer.json\n"
     files = {"jobs/a.yaml": job, "jobs/b.yaml": job.replace("labels", "other"), "schemas/answer.json": "[]"}
-    assert _places(load(files).diagnostics) == ["schema_invalid schemas/answer.json:1:1"]
+    assert placed(load(files).diagnostics) == ["schema_invalid schemas/answer.json:1:1"]
 
 
 def test_job_with_a_mistake_that_does_not_stop_rendering_is_still_loaded(load: Load) -> None:
@@ -272,7 +252,7 @@ def test_job_that_cannot_be_rendered_is_not_loaded(load: Load, mistake: str) -> 
     ],
 )
 def test_mistake_in_a_key_is_one_diagnostic_at_its_place(load: Load, extra: str, places: list[str]) -> None:
-    assert _places(load({"jobs/a.yaml": JOB + extra}).diagnostics) == places
+    assert placed(load({"jobs/a.yaml": JOB + extra}).diagnostics) == places
 
 
 @pytest.mark.parametrize(
@@ -298,7 +278,7 @@ def test_mistake_in_a_key_is_one_diagnostic_at_its_place(load: Load, extra: str,
 def test_template_of_the_wrong_form_is_one_readable_message(load: Load, template: str, place: str) -> None:
     """No list of every other form that it might have had."""
     project = load({"jobs/a.yaml": JOB.replace('template: "{{ id }}"', template)})
-    assert ", ".join(_places(project.diagnostics)) == place
+    assert ", ".join(placed(project.diagnostics)) == place
     assert not any("<" in found.detail for found in project.diagnostics)
 
 
@@ -317,150 +297,23 @@ def test_query_that_only_mentions_results_is_accepted(load: Load, query: str) ->
     assert load({"jobs/a.yaml": JOB.replace("SELECT 1 AS id", json.dumps(query))}).diagnostics == ()
 
 
-@pytest.mark.parametrize(
-    ("path", "code"),
-    [
-        ("/etc/hostname", "path_outside"),
-        ("../outside.md", "path_outside"),
-        ("prompts/../../outside.md", "path_outside"),
-        ("C:\\prompts\\a.md", "path_outside"),
-        (".env", "path_forbidden"),
-        (".git/config", "path_forbidden"),
-        ("prompts/.secret", "path_forbidden"),
-        ("state/batchops.duckdb", "path_forbidden"),
-        ("./state/batchops.duckdb", "path_forbidden"),
-        ("prompts/../state/batchops.duckdb", "path_forbidden"),
-        ("links/env", "path_forbidden"),
-        ("links/state/batchops.duckdb", "path_forbidden"),
-        ("links/out", "path_outside"),
-        ("links/folder/passwd", "path_outside"),
-        ("links/loop", "missing_file"),
-        ("prompts", "missing_file"),
-        ("pipe", "missing_file"),
-        ("prompts/none.md", "missing_file"),
-        ("prompts/a.md/b", "missing_file"),
-        ("a\0b", "missing_file"),
-        ("x" * 300, "missing_file"),
-    ],
-)
-def test_path_that_is_not_the_projects_own_text_is_refused(tmp_path: Path, path: str, code: str) -> None:
-    root = tmp_path / "project"
-    for folder in ("jobs", "prompts", "state", "links", ".git"):
-        (root / folder).mkdir(parents=True)
-    for name in (".env", ".git/config", "prompts/.secret", "state/batchops.duckdb", "prompts/a.md", "../outside.md"):
-        (root / name).write_text("SECRET", encoding="utf-8")
-    (root / "links/env").symlink_to("../.env")
-    (root / "links/state").symlink_to("../state")
-    (root / "links/out").symlink_to("../../outside.md")
-    (root / "links/folder").symlink_to("/etc")
-    (root / "links/loop").symlink_to("loop")
-    os.mkfifo(root / "pipe")
-    (root / "jobs/a.yaml").write_text(JOB.replace('"{{ id }}"', json.dumps({"file": path})), encoding="utf-8")
-    project = load_project(root, default_provider="local", providers=["local"])
-    assert _places(project.diagnostics) == [f"{code} jobs/a.yaml:6:20"]
-    assert project.jobs == ()
-    assert "SECRET" not in repr(project)
-
-
-def test_link_inside_the_project_is_followed(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "prompts").mkdir()
-    (tmp_path / "prompts/a.md").symlink_to("b.md")
-    (tmp_path / "prompts/b.md").write_text("Hello", encoding="utf-8")
-    (job,) = load({"jobs/a.yaml": JOB.replace('"{{ id }}"', "{file: prompts/a.md}")}).jobs
-    assert job.template == "Hello"
-
-
-def test_spec_files_behind_links_that_leave_the_project_are_refused(load: Load, tmp_path: Path) -> None:
-    outside = tmp_path.parent / f"{tmp_path.name}-outside"
-    outside.mkdir()
-    (outside / "b.yaml").write_text(JOB.replace("labels", "b"), encoding="utf-8")
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/b.yaml").symlink_to(outside / "b.yaml")
-    (tmp_path / "jobs/folder").symlink_to(outside)
-    (tmp_path / "jobs/again").symlink_to(".")
-    project = load({"jobs/a.yaml": JOB})
-    assert [job.name for job in project.jobs] == ["labels"]
-    assert _places(project.diagnostics) == ["path_outside jobs/b.yaml:1:1", "path_outside jobs/folder:1:1"]
-
-
-@pytest.mark.parametrize(
-    ("model", "endpoint", "params", "codes"),
-    [
-        ("gpt-5-mini", "chat/completions", {"max_tokens": 5}, ["token_cap"]),
-        ("gpt-5-mini", "chat/completions", {"max_completion_tokens": 5}, []),
-        ("o3", "chat/completions", {"max_tokens": 5}, ["token_cap"]),
-        ("o4-mini-2025-04-16", "chat/completions", {"max_tokens": 5}, ["token_cap"]),
-        ("openai/gpt-5.4", "chat/completions", {"max_tokens": 5}, ["token_cap"]),
-        ("ft:gpt-4o-mini:acme::x", "chat/completions", {"max_tokens": 5}, []),
-        ("gpt-4o", "chat/completions", {"max_tokens": 5, "max_completion_tokens": 5}, ["token_cap"]),
-        ("gpt-4o", "chat/completions", {"max_output_tokens": 50}, ["token_cap"]),
-        ("gpt-4o", "chat/completions", {"max_tokens": 0}, ["token_cap"]),
-        ("gpt-4o", "chat/completions", {"max_tokens": True}, ["token_cap"]),
-        ("gpt-4o", "chat/completions", {"max_tokens": "5"}, ["token_cap"]),
-        ("llama-3", "chat/completions", {"max_tokens": 5, "temperature": 0}, []),
-        ("gpt-5", "responses", {"max_output_tokens": 16}, []),
-        ("gpt-5", "responses", {"max_output_tokens": 15}, ["token_cap"]),
-        ("gpt-5", "responses", {"max_completion_tokens": 50}, ["token_cap"]),
-        ("gpt-5", "responses", {"verbosity": "low"}, ["param_endpoint"]),
-        ("gpt-5", "chat/completions", {"temperature": 1, "top_p": 0.5}, ["reasoning_param"]),
-        ("gpt-4o", "chat/completions", {"temperature": 0, "reasoning_effort": "low"}, ["reasoning_param"]),
-        ("text-embedding-3-small", "embeddings", {"max_tokens": 5}, ["token_cap"]),
-        ("text-embedding-3-small", "embeddings", {"dimensions": 256}, []),
-        ("omni-moderation-latest", "moderations", {"max_tokens": 5}, ["token_cap"]),
-        ("gpt-3.5-turbo-instruct", "completions", {"max_tokens": 5}, []),
-        ("gpt-3.5-turbo-instruct", "completions", {"max_completion_tokens": 5}, ["token_cap"]),
-        ("gpt-3.5-turbo-instruct", "chat/completions", {}, ["model_endpoint"]),
-        ("gpt-5-pro", "chat/completions", {}, ["model_endpoint"]),
-        ("gpt-5-pro", "responses", {}, []),
-        ("gpt-5-chat-latest", "chat/completions", {"max_tokens": 5}, ["model_not_batchable"]),
-        ("gpt-4o", "chat/completions", {"stream": False}, []),
-        ("gpt-4o", "chat/completions", {"stream": True}, ["stream_param"]),
-        ("something-new", "embeddings", {}, []),
-    ],
-)
-def test_params_are_held_to_endpoint_and_model(
-    load: Load, model: str, endpoint: str, params: dict[str, Any], codes: list[str]
-) -> None:
-    text = JOB.replace("gpt-4o-mini", model) + f"endpoint: /v1/{endpoint}\nparams: {json.dumps(params)}\n"
-    found = load({"jobs/a.yaml": text}).diagnostics
-    assert [diagnostic.code for diagnostic in found] == codes
-
-
-@pytest.mark.parametrize(
-    ("params", "rule", "places"),
-    [
-        ("{max_tokens: 5}", "{when: refused, do: retry, model: gpt-5}", ["token_cap jobs/a.yaml:8:44"]),
-        ("{max_tokens: 5}", "{when: refused, do: retry, model: gpt-5, set: {max_completion_tokens: 9}}", []),
-        ("{max_tokens: 5}", "{when: refused, do: retry, set: {temperature: 0}}", []),
-        ("{}", "{when: refused, do: retry, set: {stream: true}}", ["stream_param jobs/a.yaml:8:50"]),
-        ("{max_completion_tokens: 5}", "{when: refused, do: retry, model: gpt-5}", []),
-        ("{temperature: 0}", "{when: refused, do: retry, model: gpt-5}", ["reasoning_param jobs/a.yaml:8:44"]),
-    ],
-)
-def test_a_rule_is_held_to_the_model_that_it_asks(load: Load, params: str, rule: str, places: list[str]) -> None:
-    text = JOB + f"params: {params}\nretry: {{rules: [{rule}]}}\n"
-    assert _places(load({"jobs/a.yaml": text}).diagnostics) == places
-
-
 def test_unknown_default_provider_is_said_of_each_job_that_relies_on_it(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     text = JOB + "---\n" + JOB.replace("labels", "other") + "provider: local\n"
     (tmp_path / "jobs/a.yaml").write_text(text, encoding="utf-8")
     found = load_project(tmp_path, default_provider="gone", providers=["local"]).diagnostics
-    assert _places(found) == ["unknown_provider jobs/a.yaml:1:1"]
+    assert placed(found) == ["unknown_provider jobs/a.yaml:1:1"]
 
 
 def test_disabled_jobs_are_checked_and_loaded(load: Load) -> None:
     project = load({"jobs/a.yaml": JOB + "enabled: false\nparams: {stream: true}\n"})
     assert [job.spec.enabled for job in project.jobs] == [False]
-    assert _places(project.diagnostics) == ["stream_param jobs/a.yaml:8:10"]
+    assert placed(project.diagnostics) == ["stream_param jobs/a.yaml:8:10"]
 
 
 def test_former_name_can_be_claimed_once(load: Load) -> None:
     one, other = JOB + "moved_from: old\n", JOB.replace("labels", "other") + "moved_from: old\n"
-    assert _places(load({"jobs/a.yaml": one, "jobs/b.yaml": other}).diagnostics) == [
-        "moved_from_clash jobs/b.yaml:7:13"
-    ]
+    assert placed(load({"jobs/a.yaml": one, "jobs/b.yaml": other}).diagnostics) == ["moved_from_clash jobs/b.yaml:7:13"]
 
 
 _VALUES = st.recursive(
