@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
 
 from batchops.diagnostics import Diagnostic, warning
 from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.project import Project
 from batchops.plan.model import BatchAction
-from batchops.providers.provider import Denied, Missing, ProviderError, RemoteBatch
+from batchops.providers.provider import Denied, Missing, Provider, ProviderError, RemoteBatch, Unreachable
+
+_POLLS: Final = 8
+"""Batches that are asked for at a time. A reply takes 0.1 to 0.5 s, and ten million rows are 200 batches."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,31 @@ class Sighting:
 
 def look(project: Project, addresses: Collection[str] | None = None, *, offline: bool = False) -> list[Sighting]:
     """Every open submission, its batch polled unless `offline`. Connects to a provider only when it has one open."""
-    return [
-        Sighting(found) if offline or found.phase != "created" else _poll(project, found)
-        for found in open_submissions(project, addresses)
-    ]
+    submissions = open_submissions(project, addresses)
+    asked = [] if offline else [found for found in submissions if found.phase == "created"]
+    polls = _Polls({name: project.provider(name) for name in {found.provider for found in asked}})
+    with ThreadPoolExecutor(_POLLS, thread_name_prefix="batchops-look") as pool:
+        seen = {sighting.submission.submission_id: sighting for sighting in pool.map(polls.poll, asked)}
+    return [seen.get(found.submission_id, Sighting(found)) for found in submissions]
 
 
-def _poll(project: Project, found: Submission) -> Sighting:
-    assert found.batch_id is not None
-    try:
-        return Sighting(found, remote=project.provider(found.provider).retrieve(found.batch_id))
-    except ProviderError as problem:
-        return Sighting(found, problem=problem)
+@dataclass(frozen=True)
+class _Polls:
+    """One look; a provider that cannot be reached is not asked for its other batches, each as patiently again."""
+
+    providers: Mapping[str, Provider]
+    unreachable: dict[str, Unreachable] = field(default_factory=dict)
+
+    def poll(self, found: Submission) -> Sighting:
+        assert found.batch_id is not None
+        if found.provider in self.unreachable:
+            return Sighting(found, problem=self.unreachable[found.provider])
+        try:
+            return Sighting(found, remote=self.providers[found.provider].retrieve(found.batch_id))
+        except ProviderError as problem:
+            if isinstance(problem, Unreachable):
+                self.unreachable[found.provider] = problem
+            return Sighting(found, problem=problem)
 
 
 def problems_of(sightings: Sequence[Sighting]) -> list[Diagnostic]:

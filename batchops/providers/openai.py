@@ -8,7 +8,6 @@ as a failure too.
 from __future__ import annotations
 
 import json
-import os
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -346,13 +345,15 @@ def _transport_of(
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place, on disk, once the block ends well, and vanishes otherwise."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield cast(BinaryIO, file)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    """A file beside `path` that takes its place once the block ends well, and vanishes otherwise.
+
+    Not synced: what is downloaded is read by this process alone, and what it keeps of it goes to disk then.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor is no path
+            yield file
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -89,6 +89,7 @@ class Handler(BaseHTTPRequestHandler):
     """Just what a client that is never in trouble asks for."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # a head and a body in two packets wait 40 ms for each other
     folder: Path
     kind: str
     batches: dict[str, dict[str, Any]] = {}  # noqa: RUF012  one service a process
