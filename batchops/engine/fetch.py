@@ -143,21 +143,12 @@ def _commit(run: Run, found: Submission, remote: RemoteBatch, judging: Judging) 
         answer_file = write_answers(judging.con, "answers", run.store, lines=totals.answers, level=FAST)
     reached("after_answers")
     counts = {outcome.value: count for outcome, count in totals.outcomes.items()}
-    if found.phase == "created":
-        reached("before_ended")
-        run.store.commit(Observed(found.submission_id, remote.raw, ended=True, address=found.address))
-        reached("after_ended")
-    run.store.commit(
-        Fetched(
-            found.submission_id,
-            "judged",
-            answer_file,
-            found.address,
-            held_because=judging.held_because,
-            counts=counts,
-        ),
-        con=judging.con,
+    ended = Observed(found.submission_id, remote.raw, ended=True, address=found.address)
+    fetched = Fetched(
+        found.submission_id, "judged", answer_file, found.address, held_because=judging.held_because, counts=counts
     )
+    reached("before_fetched")
+    run.store.commit(*([ended] if found.phase == "created" else []), fetched, con=judging.con)
     reached("after_fetched")
     _announce(run, found, totals, counts)
 

@@ -1,7 +1,7 @@
 """The state of a project: reads, and commits that are one transaction each.
 
-`StateReader` cannot write. `StateStore.commit` performs one named change (of changes.py, job_changes.py or surgery.py)
-under the lease's fence, raises the serial by one and records an event: there is no other way to write.
+`StateReader` cannot write. `StateStore.commit` performs named changes (of changes.py, job_changes.py or surgery.py)
+under the lease's fence, and for each raises the serial by one and records an event: there is no other way to write.
 """
 
 from __future__ import annotations
@@ -130,33 +130,33 @@ class StateStore(StateReader):
         super().__init__(path, clock=clock)
         self.fence = fence
 
-    def commit(self, change: Change, con: duckdb.DuckDBPyConnection | None = None) -> int:
-        """Perform `change` in one transaction; returns the new serial. Waits as long as a reader has the file.
+    def commit(self, *changes: Change, con: duckdb.DuckDBPyConnection | None = None) -> int:
+        """Perform the changes in one transaction; returns the new serial. Waits as long as a reader has the file.
 
-        Give `con` when the change reads relations of a connection of yours. Raises Leased when the fence has moved,
-        and BatchopsError when the file or its disk takes no more; nothing of the change is recorded then.
+        Give `con` when a change reads relations of a connection of yours. Raises Leased when the fence has moved,
+        and BatchopsError when the file or its disk takes no more; nothing of the changes is recorded then.
         """
         try:
             with (
                 borrowed_memory(con) as target,
                 attached(target, self.path, read_only=False, patience_seconds=None),
             ):
-                return self._in_transaction(target, change)
+                return self._in_transaction(target, changes)
         except Unwritable as problem:
-            raise with_note(problem, self.path, change, self.clock()) from problem.__cause__
+            raise with_note(problem, self.path, changes, self.clock()) from problem.__cause__
 
-    def _in_transaction(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
+    def _in_transaction(self, con: duckdb.DuckDBPyConnection, changes: Sequence[Change]) -> int:
         con.execute("BEGIN")
         try:
-            serial = self._perform(con, change)
+            self._check_fence(con)
+            serial = max(self._perform(con, change) for change in changes)
         except BaseException:
             con.execute("ROLLBACK")
             raise
         con.execute("COMMIT")
         return serial
 
-    def _perform(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
-        now = self.clock()
+    def _check_fence(self, con: duckdb.DuckDBPyConnection) -> None:
         held = con.execute("SELECT fence FROM state.lease").fetchone()
         if held is None or held[0] != self.fence:
             raise Leased(
@@ -167,6 +167,9 @@ class StateStore(StateReader):
                     " next apply.",
                 )
             )
+
+    def _perform(self, con: duckdb.DuckDBPyConnection, change: Change) -> int:
+        now = self.clock()
         detail = change.perform(con, now)
         row = con.execute("UPDATE state.meta SET serial = serial + 1 RETURNING serial").fetchone()
         assert row is not None

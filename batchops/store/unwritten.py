@@ -8,6 +8,7 @@ right by one command, without looking for the batch.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -28,9 +29,10 @@ class MadeBatch(Protocol):
     def batch_id(self) -> str: ...
 
 
-def with_note(problem: Unwritable, state_path: Path, change: object, now: datetime) -> Unwritable:
+def with_note(problem: Unwritable, state_path: Path, changes: Iterable[object], now: datetime) -> Unwritable:
     """`problem`, with a note beside the state where that helps, and the command that makes up for the commit."""
-    if not isinstance(change, MadeBatch):
+    change = next((change for change in changes if isinstance(change, MadeBatch)), None)
+    if change is None:
         return problem
     command = f"batchops import {shlex.quote(change.address)} {change.batch_id}"
     note = {"at": now.isoformat(), "address": change.address, "batch_id": change.batch_id, "restore": command}

@@ -141,6 +141,7 @@ class _Service(BaseHTTPRequestHandler):
     """The same over HTTP."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # a head and a body in two packets wait 40 ms for each other
     count = 0
 
     def do_GET(self) -> None:
