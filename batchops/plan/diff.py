@@ -18,6 +18,10 @@ import duckdb
 from batchops.plan.decide import ANSWERED, PENDING, WAITING
 from batchops.plan.model import Reason
 
+MOST_TEMPORARY = 2_000_000
+"""Rows whose changes may lie in memory, where each takes some 100 bytes until it is spilled: beside 40,000,000 of them
+DuckDB finds no room to tell equal requests in the 400 MB of a plan (measured, 2026-11)."""
+
 _PART_REASONS = {
     "model": Reason.MODEL_CHANGED,
     "prompt": Reason.PROMPT_CHANGED,
@@ -186,8 +190,10 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob, *, is_temporary: bool
     """Pass two: write `changes_N`. See diff.sql for the rules.
 
     As a temporary table it is gone with the connection, and takes a third of the work to make: nothing is compressed.
+    So the changes of more than MOST_TEMPORARY rows are a usual one all the same.
     """
     recorded = job.recorded
+    is_temporary = is_temporary and _open_rows(con, job) <= MOST_TEMPORARY
     con.execute(f"CREATE OR REPLACE VIEW rendered_{job.number} AS {_rendered_sql(job)}")
     con.execute(
         _diff_sql().format(
@@ -202,6 +208,12 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob, *, is_temporary: bool
             change_reason=f"'{_changed_part(job)}'",
         )
     )
+
+
+def _open_rows(con: duckdb.DuckDBPyConnection, job: DiffJob) -> int:
+    row = con.execute(f"SELECT count(*) FROM {'digests' if job.recorded is None else 'open'}_{job.number}").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 @cache

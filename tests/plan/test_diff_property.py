@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchops.plan import diff
 from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, decide
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open, ledger_digest
 from batchops.plan.model import Action
@@ -178,6 +179,24 @@ def test_sql_and_python_salt_a_digest_alike(digest: UUID, key: str, salt: str | 
     finally:
         con.close()
     assert row == (ledger_digest(digest, key=key, is_simulated=is_simulated, salt=salt),)
+
+
+@pytest.mark.parametrize(("rows", "is_temporary"), [(2, True), (3, False)])
+def test_changes_lie_in_memory_only_where_they_are_few(
+    con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, rows: int, is_temporary: bool
+) -> None:
+    monkeypatch.setattr(diff, "MOST_TEMPORARY", 2)
+    desired = {f"k{number}": (UUID(int=number + 1), False) for number in range(rows)}
+    for is_new in (True, False):
+        _fill(con, desired, {}, {})
+        job = _job(JobFlags(), is_new=is_new)
+        _classified(con, job, desired)
+        con.execute("DROP TABLE changes_0")
+        classify(con, job, is_temporary=True)
+        assert con.execute("SELECT count(*) FROM changes_0").fetchone() == (rows,)
+        found = con.execute("SELECT temporary FROM duckdb_tables() WHERE table_name = 'changes_0'").fetchall()
+        assert found == [(is_temporary,)]
+        con.execute("DROP TABLE changes_0")
 
 
 @pytest.mark.parametrize("chosen", [JobFlags(*bits) for bits in itertools.product([False, True], repeat=3)])
