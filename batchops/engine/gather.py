@@ -18,7 +18,7 @@ from batchops.diagnostics import BatchopsError, Diagnostic, error, warning
 from batchops.engine.project import Project
 from batchops.engine.recorded import read_recorded, removed_jobs
 from batchops.engine.sources import WantedJob, are_same, count_rows, load_missing, read_source, take_snapshot
-from batchops.engine.work import Work
+from batchops.engine.work import MEMORY_LIMIT, Work
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open
 from batchops.plan.keys import key_text
 from batchops.request.render import digest_rows
@@ -206,10 +206,11 @@ def gather(
     keeps_rows: bool,
     limit: int | None = None,
     replaced: Mapping[str, Collection[str] | None] | None = None,
+    memory: str = MEMORY_LIMIT,
 ) -> Gathered:
     """Run the sources of `jobs` and classify their rows. Raises BatchopsError with the problems of all jobs at once.
 
-    `keeps_rows`: whoever renders rows after this needs them at hand, as an apply does.
+    `keeps_rows`: whoever renders rows after this needs them at hand, as an apply does. `memory` is for SQL of ours.
     """
     limit = None if limit is NO_LIMIT else limit or project.loaded.limit
     requests = _compiled(jobs)
@@ -218,7 +219,7 @@ def gather(
         _diff_job(project, number, job, request, recorded, is_limited=limit is not None)
         for number, (job, request) in enumerate(zip(jobs, requests, strict=True))
     ]
-    gathered = Gathered(project, Work(project), (), keeps_rows, is_limited=limit is not None)
+    gathered = Gathered(project, Work(project, memory=memory), (), keeps_rows, is_limited=limit is not None)
     try:
         if is_whole_project:
             gathered.removed = removed_jobs(project, recorded)

@@ -6,11 +6,13 @@ What acts is imported by those that act: a plan is asked for most, and is to cos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import duckdb
 
 from batchops import __version__
 from batchops.diagnostics import BatchopsError, Stale, error
@@ -21,7 +23,7 @@ from batchops.engine.project import Project
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
-from batchops.engine.work import sweep_work
+from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, sweep_work
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -63,21 +65,27 @@ def make_plan(
     scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
-    gathered = gather(
-        project,
-        () if refresh_only else jobs,
-        is_whole_project=scope.is_whole and not refresh_only,
-        keeps_rows=False,
-        limit=scope.limit,
-        replaced=scope.replaced(jobs),
-    )
+
+    def planned(memory: str) -> Plan:
+        gathered = gather(
+            project,
+            () if refresh_only else jobs,
+            is_whole_project=scope.is_whole and not refresh_only,
+            keeps_rows=False,
+            limit=scope.limit,
+            replaced=scope.replaced(jobs),
+            memory=memory,
+        )
+        with closing(gathered):
+            plan = assemble(gathered, sightings, samples=samples)
+            if out is not None:
+                save_plan(gathered, plan, out)
+            return plan
+
     try:
-        plan = assemble(gathered, sightings, samples=samples)
-        if out is not None:
-            save_plan(gathered, plan, out)
-        return plan
-    finally:
-        gathered.close()
+        return planned(FRUGAL_LIMIT)
+    except duckdb.OutOfMemoryException:
+        return planned(GENEROUS_LIMIT)
 
 
 def apply(

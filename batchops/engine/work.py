@@ -19,10 +19,11 @@ from batchops.store.connection import limit_resources, open_memory
 T = TypeVar("T")
 
 MEMORY_LIMIT = "400MB"
-"""For SQL of ours, which spills: with 1 GB a plan of 10,000,000 rows takes no less time (measured, 2026-11)."""
-FRUGAL_LIMIT, GENEROUS_LIMIT = "300MB", "1GB"
-"""For queries of users: enough to stream any number of rows, as the parquet reader would fill whatever it is given; and
-for one that this is not enough for."""
+"""For SQL of ours in an apply, which spills."""
+FRUGAL_LIMIT, GENEROUS_LIMIT = "250MB", "1GB"
+"""For queries of users and the SQL of a plan: enough to stream any number of rows, as the Parquet reader would fill
+whatever it is given; and for one that this is not enough for. A plan of 10,000,000 rows takes no less time with 1 GB
+(measured, 2026-11)."""
 THREADS = 2
 SCRATCH_LIMIT = "500MB"
 """For each of the two engines that are at work at once when answers are fetched; they spill."""
@@ -31,11 +32,12 @@ SCRATCH_LIMIT = "500MB"
 class Work:
     """A DuckDB file of this command alone, opened one way or the other: tables stay from one to the next.
 
-    `con` runs SQL of ours and may attach the state; within `read` the users' queries run, behind the fence of the
-    project, and `con` is another connection after it. Close it: its folder goes.
+    `con` runs SQL of ours, in `memory`, and may attach the state; within `read` the users' queries run, behind the
+    fence of the project, and `con` is another connection after it. Close it: its folder goes.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, memory: str = MEMORY_LIMIT) -> None:
+        self._memory = memory
         self.folder = new_work_folder(project)
         self._root = project.root
         self._path = self.folder / "work.duckdb"
@@ -46,7 +48,7 @@ class Work:
     def con(self) -> duckdb.DuckDBPyConnection:
         if self._con is None:
             self._con = duckdb.connect(str(self._path))
-            limit_resources(self._con, memory_limit=MEMORY_LIMIT, threads=THREADS, temp_directory=self.folder / "spill")
+            limit_resources(self._con, memory_limit=self._memory, threads=THREADS, temp_directory=self.folder / "spill")
         return self._con
 
     @contextmanager

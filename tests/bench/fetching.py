@@ -109,7 +109,12 @@ def submit(folder: Path, spec: dict[str, object], rows: int, url: str) -> None:
     source = {"query": f"SELECT i AS id FROM range({rows}) t(i)", "key": "id"}
     (folder / "jobs" / "bench.yaml").write_text(json.dumps({"name": "bench", "source": source, **spec}))
     measure(batchops("apply", "--auto-approve"), folder)
-    urllib.request.urlopen(f"{url}/release", data=b"", timeout=60).close()
+    release(url)
+
+
+def release(url: str) -> None:
+    """Have the service answer all that was asked."""
+    urllib.request.urlopen(f"{url}/release", data=b"", timeout=600).close()
 
 
 def fetch(folder: Path, repeats: int) -> Measured:

@@ -1,7 +1,8 @@
-"""A Files+Batches API that costs next to nothing: it answers an input file the moment it is uploaded.
+"""A Files+Batches API that costs next to nothing: what is uploaded is kept, and answered when it is told so.
 
 `prepared_service.py FOLDER chat|embeddings` serves on a free port of loopback and prints it. Batches are in progress
-until POST /release, and completed after it. Result files are plain files in FOLDER, for a floor to read too.
+until POST /release, which makes the answers, and completed after it. Result files are plain files in FOLDER, for a
+floor to read too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +20,8 @@ from random import Random
 from typing import Any, Final
 
 VECTOR_NUMBERS: Final = 1536
-_CUSTOM_ID: Final = re.compile(rb'"custom_id":"([^"]+)"')
+_CUSTOM_ID: Final = re.compile(rb'"custom_id": ?"([^"]+)"')
+_CHUNK_BYTES: Final = 1 << 20
 _NOW: Final = int(time.time())
 
 
@@ -93,15 +96,18 @@ class Handler(BaseHTTPRequestHandler):
     folder: Path
     kind: str
     batches: dict[str, dict[str, Any]] = {}  # noqa: RUF012  one service a process
+    lock = threading.Lock()
+    files = 0
     is_released = False
 
     def do_POST(self) -> None:
+        if self.path == "/v1/files":
+            self._say(self._upload(int(self.headers["Content-Length"])))
+            return
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/release":
-            Handler.is_released = True
+            self._release()
             self._say({})
-        elif self.path == "/v1/files":
-            self._say(self._upload(body))
         else:
             self._say(self._create(json.loads(body)))
 
@@ -119,12 +125,23 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._say({"id": self.path.split("/")[3], "object": "file", "deleted": True})
 
-    def _upload(self, body: bytes) -> dict[str, Any]:
-        identifiers = [found.decode() for found in _CUSTOM_ID.findall(body)]
-        number = len(list(self.folder.glob("file-*.jsonl")))
-        with (self.folder / f"file-{number}.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(ANSWERS[self.kind](identifiers))
-        return self._file(f"file-{number}", size=len(body))
+    def _upload(self, size: int) -> dict[str, Any]:
+        with self.lock:
+            number = Handler.files
+            Handler.files += 1
+        with (self.folder / f"file-{number}.in").open("wb") as file:
+            for start in range(0, size, _CHUNK_BYTES):
+                file.write(self.rfile.read(min(_CHUNK_BYTES, size - start)))
+        return self._file(f"file-{number}", size=size)
+
+    def _release(self) -> None:
+        """Answer every input file, and end all batches."""
+        for path in sorted(self.folder.glob("*.in")):
+            identifiers = [found.decode() for found in _CUSTOM_ID.findall(path.read_bytes())]
+            with path.with_suffix(".jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(ANSWERS[self.kind](identifiers))
+            path.unlink()
+        Handler.is_released = True
 
     def _file(self, name: str, size: int | None = None) -> dict[str, Any]:
         found = (self.folder / f"{name}.jsonl").stat().st_size if size is None else size

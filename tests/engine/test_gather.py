@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from batchops.diagnostics import BatchopsError, Stale
 from batchops.engine import gather as gathering
-from batchops.engine import sources, work
+from batchops.engine import operations, sources, work
 from batchops.engine.approved import job_record
 from batchops.engine.gather import Gathered, gather
+from batchops.engine.operations import make_plan
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project, open_project
 from batchops.engine.saved import read_saved, restrict, save_plan
+from batchops.engine.work import GENEROUS_LIMIT
 from batchops.plan.diff import find_open
 from batchops.plan.model import Action, Plan
 from batchops.settings import load_settings
@@ -335,3 +338,21 @@ def test_a_saved_plan_is_stale_when_a_row_to_pay_again_changed_while_it_was_read
         with pytest.raises(Stale, match="1 of its rows changed"):
             restrict(gathered, read_saved(bench.root / "plan.json"), is_resumed=False)
         gathered.close()
+
+
+def test_a_plan_that_needs_more_memory_is_made_again_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def noted(*words: Any, memory: str, **more: Any) -> Gathered:
+        given.append(memory)
+        return gather(*words, memory=memory, **more)
+
+    monkeypatch.setattr(operations, "gather", noted)
+    monkeypatch.setattr(operations, "FRUGAL_LIMIT", "2MB")
+    bench.job(query="SELECT i AS id, 'x' || i AS text FROM range(20000) t(i)")
+    with bench.opened() as project:
+        plan = make_plan(project, offline=True, out=bench.root / "saved.plan")
+    assert plan.jobs[0].rows == {Action.SUBMIT: 20_000}
+    assert given == ["2MB", GENEROUS_LIMIT]
+    assert (bench.root / "saved.plan").stat().st_size > 0
+    assert not list((bench.root / "state" / "work").iterdir())
