@@ -22,6 +22,7 @@ from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
 from batchops.engine.work import sweep_work
+from batchops.exhaustion import work_told
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -63,21 +64,21 @@ def make_plan(
     scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)
-    gathered = gather(
-        project,
-        () if refresh_only else jobs,
-        is_whole_project=scope.is_whole and not refresh_only,
-        keeps_rows=False,
-        limit=scope.limit,
-        replaced=scope.replaced(jobs),
-    )
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(work_told(project.work_folder.parent))
+        gathered = gather(
+            project,
+            () if refresh_only else jobs,
+            is_whole_project=scope.is_whole and not refresh_only,
+            keeps_rows=False,
+            limit=scope.limit,
+            replaced=scope.replaced(jobs),
+        )
+        stack.callback(gathered.close)
         plan = assemble(gathered, sightings, samples=samples)
         if out is not None:
             save_plan(gathered, plan, out)
         return plan
-    finally:
-        gathered.close()
 
 
 def apply(
@@ -107,6 +108,7 @@ def apply(
     scope.check_allowed(project)
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
+        stack.enter_context(work_told(project.work_folder.parent))
         reached("before_lease")
         store = stack.enter_context(project.leased(lock_timeout))
         reached("after_lease")
@@ -178,7 +180,7 @@ def wait_for(
     """Poll and fetch until nothing is in flight. Submits nothing."""
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project)
-    with project.leased(lock_timeout) as store:
+    with work_told(project.work_folder.parent), project.leased(lock_timeout) as store:
         convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop)
         convergence.poll_until_idle(timeout)
         return convergence.finish(None)
