@@ -51,6 +51,7 @@ A verb that is a word of Python has an underscore behind its module's name: `imp
 """
 
 _COMPLETE = "_BATCHOPS_COMPLETE"
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def module_of(verb: str) -> str:
@@ -110,6 +111,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _leave_quietly()
     except OSError as problem:
+        if problem.errno in _FULL:
+            return _output_full(problem)
         if problem.errno != errno.EPIPE:
             raise
         return _leave_quietly()
@@ -132,9 +135,9 @@ def _run(arguments: list[str]) -> int:
         return _end(UsageProblem(_usage(problem)), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(as_json=as_json)
-    except BrokenPipeError:
-        raise
-    except Exception:
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in (errno.EPIPE, *_FULL):
+            raise
         return _bug(arguments, as_json=as_json)
 
 
@@ -201,18 +204,37 @@ def _bug(arguments: list[str], *, as_json: bool) -> int:
     import tempfile  # no command but this one needs it
     import traceback
 
-    with tempfile.NamedTemporaryFile("w", prefix="batchops-bug-", suffix=".log", delete=False) as log:
-        log.write(f"batchops {__version__}, Python {sys.version}\n{arguments!r}\n\n{traceback.format_exc()}")
+    told = f"batchops {__version__}, Python {sys.version}\n{arguments!r}\n\n{traceback.format_exc()}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="batchops-bug-", suffix=".log", delete=False) as log:
+            log.write(told)
+        where = f"in {log.name}"
+    except OSError:  # nowhere to write to
+        click.echo(told, err=True)
+        where = "above"
     summary = f"This is a bug in batchops {__version__}, not in your project."
     detail = "Nothing that was submitted is lost."
     if as_json:
-        _end(BatchopsError(error("bug", summary, f"{detail} The traceback is in {log.name}.")), as_json=True)
+        _end(BatchopsError(error("bug", summary, f"{detail} The traceback is {where}.")), as_json=True)
     else:
-        click.echo(f"{summary} {detail}\n  The traceback is in {log.name}", err=True)
+        click.echo(f"{summary} {detail}\n  The traceback is {where}", err=True)
     return ExitCode.ERROR
 
 
+def _output_full(problem: OSError) -> int:
+    """What stdout goes to, or another file of the command, takes no more: said on stderr, also with --json."""
+    _abandon_stdout()
+    where = f"{problem.filename}: " if problem.filename else ""
+    detail = f"{where}{problem.strerror}. Make room where it goes to; what was submitted is recorded."
+    return _end(BatchopsError(error("output_unwritable", "The output cannot be written.", detail)), as_json=False)
+
+
 def _leave_quietly() -> int:
-    """The reader of stdout has gone: nothing is left to say, and Python's last flush must not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of stdout has gone: nothing is left to say."""
+    _abandon_stdout()
     return ExitCode.DONE
+
+
+def _abandon_stdout() -> None:
+    """Nobody reads what is still in its buffers, and Python's last flush must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -65,8 +65,12 @@ class Invocation:
         return shutil.get_terminal_size((100, 24)).columns
 
     def out(self, text: str, *, file: TextIO | None = None) -> None:
-        """Print the answer of the verb."""
-        click.echo(text, file=file or sys.stdout, color=True)
+        """Print the answer of the verb. An OSError says where that went, so that no other file is thought full."""
+        try:
+            click.echo(text, file=file or sys.stdout, color=True)
+        except OSError as problem:
+            problem.filename = (file or sys.stdout).name
+            raise
 
     def note(self, text: str) -> None:
         """Print progress or advice: to stderr, where it disturbs no pipe."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,6 +35,7 @@ def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int 
     batchops render review-sentiment --limit 3
     batchops render review-sentiment@r-1042 | jq .
     """
+    from batchops.exhaustion import temporary_folder
     from batchops.request.render import render_rows  # it imports duckdb
     from batchops.request.source import load_source, open_work
     from batchops.request.template import compile_request
@@ -45,8 +44,8 @@ def command(invocation: Invocation, job: str, keys: tuple[str, ...], limit: int 
     wanted = (*keys, key) if at else keys
     found = _find(invocation, name)
     request = compile_request(found)
-    with tempfile.TemporaryDirectory(prefix="batchops-render-") as folder:
-        con = open_work(Path(folder) / "work.duckdb", invocation.root)
+    with temporary_folder("batchops-render-") as folder:
+        con = open_work(folder / "work.duckdb", invocation.root)
         try:
             table = load_source(con, 0, found, limit=None if wanted else limit or invocation.loaded.limit)
             relation = _relation(con, table, found, wanted) if wanted else None

@@ -24,6 +24,7 @@ from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
 from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, sweep_work
+from batchops.exhaustion import is_out_of_memory, work_told
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -82,9 +83,12 @@ def make_plan(
                 save_plan(gathered, plan, out)
             return plan
 
-    try:
-        return planned(FRUGAL_LIMIT)
-    except duckdb.OutOfMemoryException:
+    with work_told(project.work_folder.parent):
+        try:
+            return planned(FRUGAL_LIMIT)
+        except duckdb.OutOfMemoryException as problem:
+            if not is_out_of_memory(problem):
+                raise
         return planned(GENEROUS_LIMIT)
 
 
@@ -115,6 +119,7 @@ def apply(
     scope.check_allowed(project)
     jobs = scope.jobs(project) if saved is None else _jobs_of(project, saved)
     with ExitStack() as stack:
+        stack.enter_context(work_told(project.work_folder.parent))
         reached("before_lease")
         store = stack.enter_context(project.leased(lock_timeout))
         reached("after_lease")
@@ -186,7 +191,7 @@ def wait_for(
     """Poll and fetch until nothing is in flight. Submits nothing."""
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project)
-    with project.leased(lock_timeout) as store:
+    with work_told(project.work_folder.parent), project.leased(lock_timeout) as store:
         convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop)
         convergence.poll_until_idle(timeout)
         return convergence.finish(None)

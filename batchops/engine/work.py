@@ -74,7 +74,7 @@ class Work:
         try:
             with self._opened(path) as con:
                 return reading(con)
-        except OutOfMemory:
+        except (OutOfMemory, duckdb.OutOfMemoryException):  # the latter from SQL of ours over what the query gave
             if not self._is_frugal:
                 raise
         self._is_frugal = False  # from now on

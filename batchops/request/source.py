@@ -14,6 +14,7 @@ import duckdb
 import orjson
 
 from batchops.diagnostics import BatchopsError, Diagnostic, did_you_mean, error
+from batchops.exhaustion import LESS_AT_ONCE, is_out_of_memory, is_unwritten, out_of_memory
 from batchops.request.fence import NotSelect, connect_fenced, is_absent, single_select, wrapped
 from batchops.request.place import QUERY, Place, place_in, place_of
 from batchops.request.sqlvalues import json_text
@@ -232,13 +233,17 @@ class OutOfMemory(BatchopsError):
 
 @contextmanager
 def query_problems(job: Job) -> Iterator[None]:
-    """Tell what DuckDB says while the job's query runs as BatchopsError, at its place."""
+    """Tell what DuckDB says while the job's query runs as BatchopsError, at its place.
+
+    A full disk is no problem of the query, and passes as it is.
+    """
     try:
         yield
-    except duckdb.OutOfMemoryException as problem:
-        raise OutOfMemory(query_problem(job, problem, lines_before=1)) from None
     except duckdb.Error as problem:
-        raise BatchopsError(query_problem(job, problem, lines_before=1)) from None
+        if is_unwritten(problem):
+            raise
+        kind = OutOfMemory if is_out_of_memory(problem) else BatchopsError
+        raise kind(query_problem(job, problem, lines_before=1)) from None
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
@@ -361,6 +366,8 @@ def _translated(problem: duckdb.Error, text: str, words: str) -> Diagnostic:
             "single files and no pattern."
         )
         return error("outside_project", "Outside the project.", detail)
+    if is_out_of_memory(problem):
+        return out_of_memory(problem, LESS_AT_ONCE)
     if isinstance(problem, _UNBOUND):
         return error("query_invalid", "Query does not bind.", f"{message}{words}")
     return error("query_failed", "Query failed.", f"{_without_values(text)}{words}")

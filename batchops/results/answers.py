@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
-from batchops.results.damage import damage_told, scratch_folder, scratch_unwritable
+from batchops.exhaustion import scratch_unwritable
+from batchops.results.damage import damage_told, scratch_folder
 from batchops.results.ordering import has_long_answers, in_order
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
@@ -149,9 +150,10 @@ class Answers:
         """The selected rows, a few thousand in memory at a time. The connection is busy until the end."""
         sql, together = self.select(columns), _LONG_TOGETHER if self.are_long else _BATCH_OF_ROWS
         with damage_told(self.con, self.paths):
-            result = self.execute(sql)
-            while batch := result.fetchmany(together):
+            batch = self._within_memory(lambda: self.con.execute(sql).fetchmany(together))
+            while batch:
                 yield batch
+                batch = self.con.fetchmany(together)
 
     def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run SQL of `select`; once more with all the memory it asks for, where what was allowed is too little."""

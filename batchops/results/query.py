@@ -16,9 +16,10 @@ from typing import Any
 import duckdb
 
 from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, did_you_mean, error
+from batchops.exhaustion import LESS_AT_ONCE, exhausted, is_out_of_memory, out_of_memory
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection
 from batchops.results.columns import flat_columns, select_list, sql_name
-from batchops.results.damage import damage_told, damaged, no_room
+from batchops.results.damage import damage_told, damaged, scratch_folder
 from batchops.results.recorded import recorded_jobs
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
@@ -111,9 +112,13 @@ class QueryRoom:
         return BatchopsError(found)
 
     def _not_of_the_query(self, problem: duckdb.Error) -> BatchopsError | None:
-        """What went wrong with files. Of a damaged one DuckDB tells the path, or throws an error of no class."""
+        """What went wrong with memory or files. Of a damaged one DuckDB tells the path, or an error has no class."""
+        if is_out_of_memory(problem):
+            return BatchopsError(out_of_memory(problem, LESS_AT_ONCE))
+        if told := exhausted(problem, scratch_folder(self.con)):
+            return told
         is_damage = type(problem) is duckdb.Error or any(str(path) in str(problem) for path in self.allowed)
-        return no_room(self.con, problem) or (damaged(problem) if is_damage and self.allowed else None)
+        return damaged(problem) if is_damage and self.allowed else None
 
 
 def _refused(count: int) -> BatchopsError:

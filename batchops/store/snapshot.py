@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from batchops.exhaustion import temporary_folder
 from batchops.store.connection import open_memory
 from batchops.store.store import StateReader
 
@@ -32,10 +32,11 @@ def snapshot(
 
     The file is let go before the block begins, so writers do not wait for the reader. `environment` keeps only that
     slice of `jobs` and `rows`; the ledger is shared and comes whole. A state that does not exist yet reads as empty
-    tables. Raises BatchopsError for a file that is busy too long, damaged, or of a newer version.
+    tables. Raises BatchopsError for a file that is busy too long, damaged, or of a newer version; and, also for what
+    the block does with the connection, where memory or the temporary folder does not suffice.
     """
-    with tempfile.TemporaryDirectory(prefix="batchops-") as spill:
-        con = open_memory(memory_limit=memory_limit, temp_directory=Path(spill))
+    with temporary_folder("batchops-") as spill:
+        con = open_memory(memory_limit=memory_limit, temp_directory=spill)
         try:
             with StateReader(state_path).reading(con):
                 _copy(con, environment)

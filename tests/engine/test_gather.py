@@ -242,8 +242,26 @@ def test_a_query_that_needs_more_memory_is_given_more(bench: Bench, monkeypatch:
     with pytest.raises(BatchopsError) as refused:
         bench.gathered(keeps_rows=False)
     (found,) = refused.value.diagnostics
-    assert (found.code, found.address) == ("query_failed", "job")
+    assert (found.code, found.address) == ("out_of_memory", "job")
     assert found.location is not None
+
+
+@pytest.mark.parametrize("template", ["{{ text[:2] }}", "{{ text }}"], ids=["jinja", "sql"])
+def test_a_query_that_runs_out_of_memory_after_many_rows_is_told_like_one_that_does_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, keeps_rows: bool, template: str
+) -> None:
+    """The second file is one piece of 30 MB; the rows of the first are rendered by then."""
+    pieces = {"a": "i::VARCHAR AS text FROM range(20000)", "b": "repeat(md5(i::VARCHAR), 900) AS text FROM range(1000)"}
+    for name, rows in pieces.items():
+        path = bench.root / "data" / f"{name}.parquet"
+        duckdb.sql(f"COPY (SELECT '{name}' || i AS id, {rows} t(i)) TO '{path}' (COMPRESSION uncompressed)")
+    bench.job(query="SELECT id, text FROM read_parquet(['data/a.parquet', 'data/b.parquet'])", template=template)
+    monkeypatch.setattr(work, "FRUGAL_LIMIT", "24MB")
+    monkeypatch.setattr(work, "GENEROUS_LIMIT", "24MB")
+    with pytest.raises(BatchopsError) as refused:
+        bench.gathered(keeps_rows=keeps_rows)
+    (found,) = refused.value.diagnostics
+    assert (found.code, found.address, "SET threads" in found.detail) == ("out_of_memory", "job", False)
 
 
 def test_a_key_that_stands_twice_is_counted_right_where_jinja_takes_one_of_its_rows(bench: Bench) -> None:

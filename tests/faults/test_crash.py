@@ -54,7 +54,11 @@ def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(yard: Yard, ste
 
 
 PAIRS = [(first, second) for first in POINTS for second in POINTS]
-SAMPLE = [("after_create", "before_settle"), ("before_withdrawn", "before_created"), ("before_answers", "before_fetched")]
+SAMPLE = [
+    ("after_create", "before_settle"),
+    ("before_withdrawn", "before_created"),
+    ("before_answers", "before_fetched"),
+]
 
 
 @pytest.mark.parametrize(
