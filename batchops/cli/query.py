@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchops.cli.options import Invocation, shared_options
-from batchops.cli.reading import reading_state, state_path
+from batchops.cli.reading import copied_state, state_path
 from batchops.diagnostics import UsageProblem, error
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
     wanted = form or ("json" if invocation.json else "table")
     is_json = wanted in {"json", "jsonl"}
-    with reading_state(invocation, is_generous=True) as con:
+    with copied_state(invocation) as con:
         room = QueryRoom(con, state_path(invocation).parent)
         room.prepare()
         if room.problems:

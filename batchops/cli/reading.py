@@ -36,13 +36,23 @@ def state_path(invocation: Invocation) -> Path:
 
 
 @contextmanager
-def reading_state(invocation: Invocation, *, is_generous: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A snapshot of this environment's state with the views of `results.answers`; `is_generous` with memory."""
+def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
+    """This environment's state, with the views of `results.answers`, for one question; writers wait until its end."""
     from batchops.results.answers import prepare
-    from batchops.store.snapshot import GENEROUS_LIMIT, MEMORY_LIMIT, snapshot
+    from batchops.store.snapshot import reading
 
-    limit = GENEROUS_LIMIT if is_generous else MEMORY_LIMIT
-    with snapshot(state_path(invocation), environment=invocation.loaded.environment, memory_limit=limit) as con:
+    with reading(state_path(invocation), environment=invocation.loaded.environment) as con:
+        prepare(con)
+        yield con
+
+
+@contextmanager
+def copied_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As `reading_state`, of a copy: for answers that are long, or read by somebody slow."""
+    from batchops.results.answers import prepare
+    from batchops.store.snapshot import snapshot
+
+    with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
         prepare(con)
         yield con
 

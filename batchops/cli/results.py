@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from batchops.cli.options import Invocation, shared_options
-from batchops.cli.reading import reading_state, recorded_or_declared, state_path
+from batchops.cli.reading import copied_state, recorded_or_declared, state_path
 from batchops.diagnostics import UsageProblem, did_you_mean, error
 
 FORMATS = ("table", "jsonl", "csv", "parquet")
@@ -46,7 +46,7 @@ def command(
     form = _format(form, output, as_json=invocation.json)
     write = sink(form)
     selection = Selection(statuses=_statuses(statuses), limit=limit, everything=everything)
-    with reading_state(invocation, is_generous=True) as con:
+    with copied_state(invocation) as con:
         found, is_recorded = recorded_or_declared(con, job, invocation)
         answers = Answers(con, found, state_path(invocation).parent, selection)
         with open_output(output, needs_file=form in NEEDS_FILE) as target:

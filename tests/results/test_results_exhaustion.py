@@ -19,13 +19,11 @@ from result_states import State, every_state
 from batchops.cli.main import run
 from batchops.store.connection import open_memory
 
-VERBS = [
-    ["status"],
-    ["results", "review-sentiment"],
-    ["explain", "review-sentiment"],
-    ["query", "SELECT count(*) FROM requests"],
-    ["state", "list"],
-]
+COPYING = [["results", "review-sentiment"], ["query", "SELECT count(*) FROM requests"]]
+"""Verbs that work on a copy of the state."""
+READING = [["status"], ["explain", "review-sentiment"], ["state", "list"]]
+"""Verbs that read the state where it is."""
+
 BEGUN_FULL = (
     "import resource, sys\nfrom batchops.cli.main import run\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
     "sys.exit(run())"
@@ -72,7 +70,7 @@ def _told(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int, str
     return code, found["code"], found["detail"]
 
 
-@pytest.mark.parametrize("words", VERBS, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", COPYING, ids=lambda words: " ".join(words[:2]))
 def test_a_temporary_folder_that_is_full_before_the_state_is_copied_is_told_of(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
@@ -84,12 +82,21 @@ def test_a_temporary_folder_that_is_full_before_the_state_is_copied_is_told_of(
     assert "TMPDIR" in detail
 
 
+@pytest.mark.parametrize("words", READING, ids=lambda words: " ".join(words[:2]))
+def test_what_asks_little_of_the_state_needs_neither_memory_nor_a_folder_for_the_rest(
+    project: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    _limited(monkeypatch, "24MB")
+    with _greatest_file(100_000):
+        assert run([*words, "--json"]) == 0
+
+
 def test_a_disk_without_room_for_what_memory_does_not_hold_is_no_lack_of_memory(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """DuckDB takes no more than was free, and says "Out of Memory" then."""
     _limited(monkeypatch, "24MB", "SET max_temp_directory_size = '1MB'")
-    code, found, detail = _told(["status"], capfd)
+    code, found, detail = _told(COPYING[0], capfd)
     assert (code, found, "TMPDIR" in detail) == (1, "scratch_unwritable", True)
 
 
