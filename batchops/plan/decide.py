@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchops.plan.model import Action
@@ -52,6 +52,24 @@ class Decision:
 
 Ledger = Mapping[tuple[str, int], int]
 """(digest, round) → state of the request."""
+
+
+def choose_digest(digests: Sequence[str], recorded: Recorded | None, ledger: Ledger) -> str:
+    """Under which of its digests a row does best, the first being that of now, the others of another `reuse`.
+
+    What is answered costs nothing, what is in flight is paid already, what waits for a retry was begun. A row stays
+    where it stands as long as that is in flight, and wherever two are alike.
+    """
+
+    def place(nth: int) -> tuple[int, bool, int]:
+        rounds = {round_: state for (digest, round_), state in ledger.items() if digest == digests[nth]}
+        latest = rounds[max(rounds)] if rounds else PENDING
+        is_standing = recorded is not None and recorded.digest == digests[nth]
+        if ANSWERED in rounds.values() or (is_standing and latest == IN_FLIGHT):
+            return 0, not is_standing, nth
+        return {IN_FLIGHT: 1, WAITING: 2}.get(latest, 3), not is_standing, nth
+
+    return digests[min(range(len(digests)), key=place)]
 
 
 def decide(desired: Desired | None, recorded: Recorded | None, ledger: Ledger, flags: JobFlags) -> Decision | None:
