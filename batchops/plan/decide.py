@@ -89,7 +89,7 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     answered = max((r for r, state in rounds.items() if state == ANSWERED), default=None)
     fresh = 0 if latest is None else latest + 1
     standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
-    if desired.is_replaced:
+    if desired.is_replaced and not _is_still_owed(desired.digest, recorded, ledger):
         was_asked = latest is not None or standing not in {None, PENDING}
         return Decision(Action.RESUBMIT if was_asked else Action.SUBMIT, desired.digest, fresh)
     if recorded is not None and recorded.digest == desired.digest:
@@ -105,6 +105,15 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     if latest is not None and rounds[latest] == PENDING:
         return Decision(action, desired.digest, latest)
     return Decision(action, desired.digest, fresh)
+
+
+def _is_still_owed(digest: str, recorded: Recorded | None, ledger: Ledger) -> bool:
+    """Whether the row is to be asked anyway, for the first time or in the round that was opened for it."""
+    rounds = {round_: state for (asked, round_), state in ledger.items() if asked == digest}
+    stands_on = (recorded.digest, recorded.round) if recorded else None
+    if not rounds or rounds[max(rounds)] != PENDING or (stands_on and ledger.get(stands_on, PENDING) != PENDING):
+        return False
+    return ANSWERED not in rounds.values() or stands_on == (digest, max(rounds))
 
 
 def _decide_standing(recorded: Recorded, rounds: Mapping[int, int], answered: int | None) -> Decision:

@@ -119,3 +119,36 @@ def test_what_an_apply_says_at_its_end_is_what_a_plan_finds_after_it(shop: Works
     }  # fmt: skip
     found = shop.plan("--offline", "--samples", "0")["summary"]["rows"]
     assert {action: count for action, count in found.items() if count} == {"in_flight": 2, "unchanged": 5}
+
+
+THROTTLED = {"on": "POST /v1/batches", "effect": "throttle", "retry_after": 0}
+
+
+def test_replacing_rows_whose_first_try_was_throttled_submits_them_and_protection_lets_it(
+    shop: Workshop, service: Service
+) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True})})
+    service.faults(THROTTLED)
+    shop.run("apply", "--auto-approve", "--json")
+    service.faults()
+    assert service.ledger()["executed"] == 0
+    for words in ((), ("--replace", "a@3"), ("--replace", "a")):
+        rows = shop.plan("--samples", "0", *words)["summary"]["rows"]
+        assert {action: count for action, count in rows.items() if count} == {"submit": 6}
+    shop.run("plan", "--replace", "a", "--out", "plan.json")
+    shop.run("apply", "plan.json", "--wait")
+    assert set(service.executions().values()) == {1}
+    assert len(service.executions()) == 6
+    assert '"code": "protected"' in shop.apply("--replace", "a@3", code=5).out
+
+
+def test_replacing_a_row_twice_while_it_is_throttled_asks_it_once(shop: Workshop, service: Service) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True})})
+    shop.apply()
+    service.faults(THROTTLED)
+    shop.run("apply", "--auto-approve", "--replace", "a@3", "--allow-protected", "a")
+    service.faults()
+    assert shop.plan("--samples", "0", "--replace", "a@3")["summary"]["rows"]["retry"] == 1
+    shop.apply("--replace", "a@3")
+    assert len(service.executions()) == 7
+    assert set(service.executions().values()) == {1}
