@@ -152,3 +152,16 @@ def test_replacing_a_row_twice_while_it_is_throttled_asks_it_once(shop: Workshop
     shop.apply("--replace", "a@3")
     assert len(service.executions()) == 7
     assert set(service.executions().values()) == {1}
+
+
+@pytest.mark.parametrize("words", [(), ("--wait",)], ids=["at_once", "waiting"])
+def test_rows_that_another_job_asked_count_where_the_own_batch_was_refused(
+    shop: Workshop, service: Service, words: tuple[str, ...]
+) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(), "jobs/b.yaml": job("b")})
+    service.faults({"on": "POST /v1/batches", "effect": "error_before", "status": 400, "nth": 1})
+    ran = shop.run("apply", "--auto-approve", "--json", *words, code=1)
+    said = ran.lines[-1]["summary"]["rows"]
+    left = "unchanged" if words else "in_flight"
+    assert {action: count for action, count in said.items() if count} == {"submit": 12, left: 12}
+    assert len(service.executions()) == 6
