@@ -145,7 +145,10 @@ class Convergence:
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
         keep_planned(gathered)
-        records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
+        records = tuple(
+            job_record(self.project, wanted, is_limited=gathered.is_limited, left=gathered.left_of(wanted))
+            for wanted in gathered.jobs
+        )
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)

@@ -165,3 +165,59 @@ def test_rows_that_another_job_asked_count_where_the_own_batch_was_refused(
     left = "unchanged" if words else "in_flight"
     assert {action: count for action, count in said.items() if count} == {"submit": 12, left: 12}
     assert len(service.executions()) == 6
+
+
+def sized(rows: int) -> str:
+    return job(source={"query": f"SELECT i AS id FROM range({rows}) t(i)", "key": "id"})
+
+
+def test_a_saved_plan_takes_rows_off_record_that_had_left_the_source(shop: Workshop) -> None:
+    def shown() -> list[int]:
+        return [row["key"]["id"] for row in shop.results("a")]
+
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(6)})
+    shop.apply()
+    shop.write({"jobs/a.yaml": sized(4)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(3)})
+    shop.run("apply", "plan.json")
+    assert shown() == [0, 1, 2, 3], "what left after the review is for the next plan"
+    assert len(shop.results("a", "--all")) == 6
+    shop.write({"jobs/a.yaml": sized(5)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(6)})
+    shop.run("apply", "plan.json")
+    assert shown() == [0, 1, 2, 3, 4, 5], "a row that is back in the source is shown whoever applies"
+
+
+def test_a_saved_plan_forgets_the_rows_that_it_said_it_would(shop: Workshop) -> None:
+    for rows in (6, 4):
+        source = {"query": f"SELECT i AS id FROM range({rows}) t(i)", "key": "id"}
+        shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(source=source, lifecycle={"on_remove": "forget"})})
+        if rows == 6:
+            shop.apply()
+    shop.run("plan", "--out", "plan.json")
+    assert shop.run("apply", "plan.json", "--json").lines[-1]["summary"]["rows"]["forget"] == 2
+    assert len(shop.results("a", "--all")) == 4
+    assert shop.run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_saved_plan_leaves_rows_alone_that_came_back_or_were_beyond_its_limit(shop: Workshop) -> None:
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(6)})
+    shop.apply()
+    shop.run("plan", "--limit", "2", "--out", "limited.json")
+    shop.write({"jobs/a.yaml": sized(4)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(6)})
+    for name in ("limited.json", "plan.json"):
+        shop.run("apply", name)
+        assert len(shop.results("a")) == 6
+
+
+def test_rows_that_came_back_are_shown_after_an_apply_with_a_limit(shop: Workshop) -> None:
+    for rows in (6, 4):
+        shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(rows)})
+        shop.apply()
+    shop.write({"jobs/a.yaml": sized(6)})
+    shop.apply("--limit", "6")
+    assert len(shop.results("a")) == 6
