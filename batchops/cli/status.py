@@ -51,7 +51,8 @@ def command(invocation: Invocation, refresh: bool) -> None:
     if invocation.json:
         invocation.out(json.dumps(document, ensure_ascii=False))
         return
-    _show(invocation, document, declared, unseen)
+    disabled = sum(not job.spec.enabled for job in chosen)
+    _show(invocation, document, declared, unseen, disabled=disabled)
 
 
 def _look(
@@ -67,14 +68,20 @@ def _look(
 
 
 def _show(
-    invocation: Invocation, document: dict[str, object], declared: Declared, unseen: Collection[Diagnostic]
+    invocation: Invocation,
+    document: dict[str, object],
+    declared: Declared,
+    unseen: Collection[Diagnostic],
+    *,
+    disabled: int,
 ) -> None:
     from batchops.results.output import terminal_width
     from batchops.views.diagnostics import render_text
     from batchops.views.status import render_status
 
     is_narrowed = bool(invocation.select or invocation.exclude)
-    invocation.out(render_status(document, width=terminal_width(), is_narrowed=is_narrowed))
+    text = render_status(document, width=terminal_width(), is_narrowed=is_narrowed, disabled=disabled)
+    invocation.out(text)
     if unseen:
         invocation.note(render_text(unseen, color=invocation.colors(sys.stderr)))
     if declared.has_errors:

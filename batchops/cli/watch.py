@@ -19,7 +19,7 @@ from batchops.cli.converging import printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, shared_options
 from batchops.cli.plan import show_plan
 from batchops.cli.touched import SETTINGS, is_watched, touched
-from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity
+from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, UsageProblem
 from batchops.plan.events import BatchProgress, DiagnosticFound
 from batchops.plan.model import Action, BatchAction
 
@@ -73,8 +73,12 @@ class Watch:
         self._pause = Pause(invocation.loaded.settings.poll)
 
     def run(self) -> None:
-        """Show the whole project, then whatever changes, until somebody asks to stop."""
+        """Show the whole project, then whatever changes, until somebody asks to stop.
+
+        Raises UsageProblem where the command line names what there is not when it begins.
+        """
         try:
+            self._check_selected()
             for number, changed in enumerate(self._changes()):
                 if number == 0:
                     self._survive(lambda: self._look(None))
@@ -85,6 +89,14 @@ class Watch:
                     self._survive(self._poll)
         finally:
             self._close()
+
+    def _check_selected(self) -> None:
+        try:
+            scope_of(self._invocation, None, ()).jobs(self._opened())
+        except UsageProblem:
+            raise
+        except BatchopsError:
+            return  # of the specs, as the first look will tell: a save may mend them
 
     def _changes(self) -> Iterator[frozenset[PurePosixPath]]:
         """The files of each burst of changes, relative to the root; now and then none, to look around.

@@ -11,8 +11,11 @@ from batchops.spec.job import Job
 from batchops.store.job_changes import JobRecord
 
 
-def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobRecord:
-    """The job as `RecordPlan` writes it: enough to show, and to render again, what was applied."""
+def job_record(project: Project, wanted: WantedJob, *, is_limited: bool, left: str | None = None) -> JobRecord:
+    """The job as `RecordPlan` writes it: enough to show, and to render again, what was applied.
+
+    `left` names a relation of rows that have left the source, see `JobRecord`.
+    """
     spec = wanted.job.spec
     return JobRecord(
         environment=project.environment,
@@ -27,6 +30,7 @@ def job_record(project: Project, wanted: WantedJob, *, is_limited: bool) -> JobR
         changes=wanted.changes,
         desired=wanted.diff.desired,
         is_limited=is_limited,
+        left=left,
     )
 
 

@@ -22,7 +22,7 @@ from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
 from batchops.engine.scope import Scope
-from batchops.engine.sent import keep_planned, note_asked_by_others, note_sent, take_as_recorded
+from batchops.engine.sent import classify_anew, keep_planned, note_sent, take_as_recorded
 from batchops.engine.settle import settle
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
@@ -145,7 +145,10 @@ class Convergence:
     def record(self, gathered: Gathered, plan: Plan) -> None:
         """Put the approved plan on record: from here on its rows are owed."""
         keep_planned(gathered)
-        records = tuple(job_record(self.project, wanted, is_limited=gathered.is_limited) for wanted in gathered.jobs)
+        records = tuple(
+            job_record(self.project, wanted, is_limited=gathered.is_limited, left=gathered.left_of(wanted))
+            for wanted in gathered.jobs
+        )
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
@@ -173,7 +176,7 @@ class Convergence:
                 is_complete = False
                 continue
             if not is_first:  # a job before this one may have asked the same just now
-                self.rows.update(note_asked_by_others(gathered, wanted))
+                self.rows.update(classify_anew(gathered, only=wanted))
             is_first = False
             try:
                 is_complete &= self._submit_job(gathered, wanted)
@@ -205,6 +208,9 @@ class Convergence:
         self.rows.update(note_sent(self.run, gathered, wanted, done))
         return not done.is_cut_short
 
+    def _classify(self, gathered: Gathered) -> None:
+        self.rows.update(classify_anew(gathered))
+
     def converge(self, gathered: Gathered, plan: Plan, *, wait: bool, timeout: timedelta | None) -> ApplyResult:
         """Record and submit the approved plan; with `wait` go on until nothing is in flight or due."""
         deadline = _deadline(timeout)
@@ -213,11 +219,11 @@ class Convergence:
         is_current = self.submit(gathered)
         if not is_current and not self.run.is_stopping and not self._is_over():
             gathered.refresh_recorded()  # a refusal may have held the job
-            gathered.classify()  # once more where a create was lost and its batch is proven absent
+            self._classify(gathered)  # once more where a create was lost and its batch is proven absent
             self.submit(gathered, spared=self._troubled())
         interval = self._first_interval()
         if wait and not is_current:
-            gathered.classify()
+            self._classify(gathered)
         while wait and not self.run.is_stopping and not self._is_over():
             pause = self._pause_before_next(gathered, interval)
             if pause is None or not self._pause(pause, deadline):
@@ -226,14 +232,14 @@ class Convergence:
             interval = self._first_interval() if has_moved else self._longer(interval)
             if has_moved or self._is_due(gathered):
                 gathered.refresh_recorded()
-                gathered.classify()
+                self._classify(gathered)
                 self.submit(gathered, spared=self._troubled())
-                gathered.classify()
+                self._classify(gathered)
         if is_current:  # to classify every row anew would only tell what is known
             take_as_recorded(gathered)
         else:
             gathered.refresh_recorded()
-            gathered.classify()
+            self._classify(gathered)
         return self.finish(gathered)
 
     def poll_until_idle(self, timeout: timedelta | None) -> None:

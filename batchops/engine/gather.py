@@ -25,7 +25,7 @@ from batchops.request.render import digest_rows
 from batchops.request.source import KEY, OutOfMemory, bind_source, query_problems
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.spec.job import Job
-from batchops.store.job_changes import JobRecord
+from batchops.store.job_changes import JobRecord, left_sql
 
 NO_LIMIT = -1
 """As `limit`: look at every row, whatever the environment says."""
@@ -45,7 +45,10 @@ class Gathered:
     is_limited: bool = False
     """Only some of the rows were looked at, or may be touched."""
     is_covered: bool = False
-    """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied."""
+    """Only the rows in `covered_N` (key_hash) may be paid for, reused or forgotten: a saved plan is applied.
+
+    `left_N` (key) has those that had left the source when it was made, and are still away.
+    """
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     @property
@@ -153,6 +156,10 @@ class Gathered:
         """Whether the rows of this job that may be sent are in `source_N`; else its query must be run for them."""
         return self.keeps_rows or wanted.table.stream is None
 
+    def left_of(self, wanted: WantedJob) -> str | None:
+        """The relation of rows that a saved plan takes off record; None without one."""
+        return f"left_{wanted.number}" if self.is_covered else None
+
     def _drop_uncovered(self, number: int) -> None:
         self.con.execute(
             f"DELETE FROM changes_{number} WHERE action IN ('submit', 'resubmit', 'retry', 'reuse', 'forget')"
@@ -185,8 +192,8 @@ class Gathered:
             return False
         is_wanted = f"key IN (SELECT key FROM {record.desired})"
         misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
-        if not record.is_limited:
-            misplaced += f" OR removed_at IS NULL AND NOT {is_wanted}"
+        if (has_left := left_sql(record, is_wanted)) is not None:
+            misplaced += f" OR removed_at IS NULL AND {has_left}"
         moved = self.con.execute(
             f"""SELECT (SELECT count(*) FROM {wanted.changes} WHERE moves)
                      + (SELECT count(*) FROM state.rows WHERE job_id = ? AND ({misplaced}))""",

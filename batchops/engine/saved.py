@@ -3,12 +3,14 @@
 A plan file is the plan's document and the digests of the rows it covers, keys only as hashes. It is stale when a
 covered row changed or left its source, when the spec of one of its jobs moved, or when the job's recorded rows moved
 otherwise than by fetching. Once it was applied its own id is on record: applying it again goes on where it stopped.
+
+It names the rows on record, too, that had left the source: applied, it takes them off, as an apply without a file does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,21 @@ def _covered_job(gathered: Gathered, wanted: WantedJob) -> dict[str, Any]:
         "spec": _spec_hash(wanted.job),
         "slice": recorded_slice(gathered.project, wanted.address, wanted.job.spec.moved_from),
         "rows": [row[0] for row in rows],
+        "left": _left(gathered, wanted),
     }
+
+
+def _left(gathered: Gathered, wanted: WantedJob) -> list[str]:
+    """The hashed keys of rows on record that left the source and are kept; with a limit nobody can tell."""
+    if gathered.is_limited or wanted.diff.forgets_removed:
+        return []
+    with gathered.project.reader.reading(gathered.con):
+        rows = gathered.con.execute(
+            f"""SELECT md5(r.key) AS key_hash FROM state.rows r ANTI JOIN {wanted.diff.desired} d ON d.key = r.key
+                WHERE r.job_id = ? AND r.removed_at IS NULL ORDER BY key_hash""",
+            [wanted.diff.job_id],
+        ).fetchall()
+    return [row[0] for row in rows]
 
 
 def _spec_hash(job: Job) -> str:
@@ -142,6 +158,7 @@ def restrict(gathered: Gathered, saved: SavedPlan, *, is_resumed: bool) -> None:
     for wanted in gathered.jobs:
         covered = saved.jobs[wanted.address]
         _load_covered(gathered, wanted, covered["rows"])
+        _load_left(gathered, wanted, covered.get("left", ()))
         problems += _moved(gathered, wanted, covered, is_resumed=is_resumed)
     declared = {job.address for job in gathered.project.load().jobs}
     problems += [_stale("This job is declared again.", address) for address in sorted(saved.removed & declared)]
@@ -165,6 +182,17 @@ def _load_covered(gathered: Gathered, wanted: WantedJob, rows: list[str]) -> Non
                    row[-1:] AS letter FROM (SELECT unnest(?::VARCHAR[]) AS row)""",
         [rows],
     )
+
+
+def _load_left(gathered: Gathered, wanted: WantedJob, hashes: Sequence[str]) -> None:
+    """Make `left_N(key)` of these rows; one that is back in the source meanwhile is none of them."""
+    with gathered.project.reader.reading(gathered.con):
+        gathered.con.execute(
+            f"""CREATE OR REPLACE TABLE left_{wanted.number} AS
+                SELECT r.key FROM state.rows r ANTI JOIN {wanted.diff.desired} d ON d.key = r.key
+                WHERE r.job_id = {wanted.diff.job_id} AND md5(r.key) IN (SELECT unnest(?::VARCHAR[]))""",
+            [list(hashes)],
+        )
 
 
 def _moved(gathered: Gathered, wanted: WantedJob, covered: Mapping[str, Any], *, is_resumed: bool) -> list[Diagnostic]:

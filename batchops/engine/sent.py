@@ -29,22 +29,41 @@ def keep_planned(gathered: Gathered) -> None:
 
 
 def note_sent(run: Run, gathered: Gathered, wanted: WantedJob, done: Submitted) -> Counter[Action]:
-    """How many rows were sent, by what was planned for them. When all were, the changes say so after it."""
+    """How many rows were sent, by what was planned for them. The changes say so after it."""
     sent = due_by(done.due_by)
     if done.is_cut_short:  # what was sent is known to the state alone
         with run.store.reading(gathered.con):
-            return _count(gathered, wanted, f"(SELECT c.* FROM (FROM {wanted.changes} WHERE {sent}) c {_IN_FLIGHT})")
-    counts = _count(gathered, wanted, f"(FROM {wanted.changes} WHERE {sent})")
+            gathered.con.execute(
+                f"CREATE OR REPLACE TABLE sent_{wanted.number} AS"
+                f" SELECT c.key, c.action FROM (FROM {wanted.changes} WHERE {sent}) c {_IN_FLIGHT}"
+            )
+        counts = _count(gathered, wanted, f"sent_{wanted.number}")
+        sent = f"key IN (SELECT key FROM sent_{wanted.number})"
+    else:
+        counts = _count(gathered, wanted, f"(FROM {wanted.changes} WHERE {sent})")
     gathered.con.execute(f"UPDATE {wanted.changes} SET action = 'in_flight' WHERE {sent}")
     return counts
 
 
-def note_asked_by_others(gathered: Gathered, wanted: WantedJob) -> Counter[Action]:
-    """Bring the changes of a job up to date after jobs before it were sent; its rows that these have asked for."""
-    owed = f"(FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry'))"
-    before = _count(gathered, wanted, owed)
-    gathered.classify(only=wanted)
-    return before - _count(gathered, wanted, owed)
+def classify_anew(gathered: Gathered, *, only: WantedJob | None = None) -> Counter[Action]:
+    """Bring the changes of every job, or of one, up to date with the state; how many rows are in flight only by that.
+
+    `note_sent` has counted what a job sent to its end: these are rows that another job asked, or a send that failed.
+    """
+    jobs = gathered.jobs if only is None else (only,)
+    for wanted in jobs:
+        gathered.con.execute(
+            f"CREATE OR REPLACE TABLE owed_{wanted.number} AS SELECT key, action FROM {wanted.changes}"
+            " WHERE action IN ('submit', 'resubmit', 'retry')"
+        )
+    gathered.classify(only=only)
+    counts: Counter[Action] = Counter()
+    for wanted in jobs:
+        asked = (
+            f"SELECT o.* FROM owed_{wanted.number} o JOIN {wanted.changes} c USING (key) WHERE c.action = 'in_flight'"
+        )
+        counts.update(_count(gathered, wanted, f"({asked})"))
+    return counts
 
 
 def _count(gathered: Gathered, wanted: WantedJob, sent: str) -> Counter[Action]:

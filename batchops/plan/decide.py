@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchops.plan.model import Action
@@ -54,6 +54,24 @@ Ledger = Mapping[tuple[str, int], int]
 """(digest, round) → state of the request."""
 
 
+def choose_digest(digests: Sequence[str], recorded: Recorded | None, ledger: Ledger) -> str:
+    """Under which of its digests a row does best, the first being that of now, the others of another `reuse`.
+
+    What is answered costs nothing, what is in flight is paid already, what waits for a retry was begun. A row stays
+    where it stands as long as that is in flight, and wherever two are alike.
+    """
+
+    def place(nth: int) -> tuple[int, bool, int]:
+        rounds = {round_: state for (digest, round_), state in ledger.items() if digest == digests[nth]}
+        latest = rounds[max(rounds)] if rounds else PENDING
+        is_standing = recorded is not None and recorded.digest == digests[nth]
+        if ANSWERED in rounds.values() or (is_standing and latest == IN_FLIGHT):
+            return 0, not is_standing, nth
+        return {IN_FLIGHT: 1, WAITING: 2}.get(latest, 3), not is_standing, nth
+
+    return digests[min(range(len(digests)), key=place)]
+
+
 def decide(desired: Desired | None, recorded: Recorded | None, ledger: Ledger, flags: JobFlags) -> Decision | None:
     """What happens to one row; None for a removed row that stays on record."""
     if desired is None:
@@ -71,7 +89,7 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     answered = max((r for r, state in rounds.items() if state == ANSWERED), default=None)
     fresh = 0 if latest is None else latest + 1
     standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
-    if desired.is_replaced:
+    if desired.is_replaced and not _is_still_owed(desired.digest, recorded, ledger):
         was_asked = latest is not None or standing not in {None, PENDING}
         return Decision(Action.RESUBMIT if was_asked else Action.SUBMIT, desired.digest, fresh)
     if recorded is not None and recorded.digest == desired.digest:
@@ -87,6 +105,15 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     if latest is not None and rounds[latest] == PENDING:
         return Decision(action, desired.digest, latest)
     return Decision(action, desired.digest, fresh)
+
+
+def _is_still_owed(digest: str, recorded: Recorded | None, ledger: Ledger) -> bool:
+    """Whether the row is to be asked anyway, for the first time or in the round that was opened for it."""
+    rounds = {round_: state for (asked, round_), state in ledger.items() if asked == digest}
+    stands_on = (recorded.digest, recorded.round) if recorded else None
+    if not rounds or rounds[max(rounds)] != PENDING or (stands_on and ledger.get(stands_on, PENDING) != PENDING):
+        return False
+    return ANSWERED not in rounds.values() or stands_on == (digest, max(rounds))
 
 
 def _decide_standing(recorded: Recorded, rounds: Mapping[int, int], answered: int | None) -> Decision:

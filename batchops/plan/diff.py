@@ -15,7 +15,7 @@ from uuid import UUID
 
 import duckdb
 
-from batchops.plan.decide import ANSWERED, PENDING, WAITING
+from batchops.plan.decide import ANSWERED, IN_FLIGHT, PENDING, WAITING
 from batchops.plan.model import Reason
 
 MOST_TEMPORARY = 2_000_000
@@ -72,6 +72,14 @@ class DiffJob:
     """What stood for `salt` before `lifecycle.reuse` was switched: rows stay on digests that were made with it."""
 
     @property
+    def looks_back(self) -> bool:
+        """Whether a row may have been asked under a digest of its own, and an answer of any row is good now.
+
+        Not the other way round: nobody can say which rows have asked a request that any may ask.
+        """
+        return self.salt is None and bool(self.earlier_salts)
+
+    @property
     def job_id(self) -> int:
         return self.recorded.job_id if self.recorded else -1
 
@@ -107,11 +115,13 @@ def ledger_digest(digest: UUID, *, key: str, is_simulated: bool, salt: str | Non
 
 def _digest_sql(job: DiffJob) -> str:
     """The ledger's digest of a row: the one it stands on, where that is of the same request."""
+    now = _salted_sql(job.salt, is_simulated=job.is_simulated)
+    if job.looks_back:
+        return f"coalesce(earlier_digest, {now})"
     same = "".join(
         f" WHEN recorded_digest = {_salted_sql(salt, is_simulated=job.is_simulated)} THEN recorded_digest"
         for salt in job.earlier_salts
     )
-    now = _salted_sql(job.salt, is_simulated=job.is_simulated)
     return f"CASE{same} ELSE {now} END" if same else now
 
 
@@ -181,9 +191,43 @@ def _rendered_sql(job: DiffJob) -> str:
     """Open rows beside what was made of them. All rows of a new job are digested: it is read from there alone."""
     n = job.number
     made = "g.digest AS body_digest, g.body_bytes, g.input_tokens, g.inputs, g.row, g.body_hash"
+    if job.looks_back:
+        return (
+            f"SELECT o.*, {made}, e.digest AS earlier_digest FROM open_{n} o LEFT JOIN digests_{n} g USING (key)"
+            f" LEFT JOIN earlier_{n} e USING (key)"
+        )
     if job.recorded is not None:
         return f"SELECT o.*, {made} FROM open_{n} o LEFT JOIN digests_{n} g USING (key)"
     return f"SELECT g.key, g.fingerprint, {_UNRECORDED}, {made} FROM digests_{n} g LEFT JOIN replaced_{n} p USING (key)"
+
+
+def _earlier_sql(job: DiffJob) -> str:
+    """Make `earlier_N(key, digest)`: rows that do better under a digest of before than under that of now.
+
+    `choose_digest` in decide.py states the rule for one row.
+    """
+    n = job.number
+    digests = ", ".join(_salted_sql(salt, is_simulated=job.is_simulated) for salt in (job.salt, *job.earlier_salts))
+    return f"""CREATE OR REPLACE TABLE earlier_{n} AS
+        WITH tried AS (
+            SELECT key, unnest([{digests}]) AS digest, unnest(range({len(job.earlier_salts) + 1})) AS nth,
+                   digest IS NOT DISTINCT FROM recorded_digest AS is_standing
+            FROM (SELECT o.*, g.digest AS body_digest FROM open_{n} o JOIN digests_{n} g USING (key))
+        ),
+        ledger AS (
+            SELECT digest, bool_or(state = {ANSWERED}) AS is_answered, arg_max(state, round) AS latest_state
+            FROM state.requests WHERE digest IN (SELECT digest FROM tried) GROUP BY digest
+        ),
+        ranked AS (
+            SELECT t.key, t.digest, t.nth, row_number() OVER (
+                PARTITION BY t.key
+                ORDER BY CASE WHEN l.is_answered OR t.is_standing AND l.latest_state = {IN_FLIGHT} THEN 0
+                              WHEN l.latest_state = {IN_FLIGHT} THEN 1
+                              WHEN l.latest_state = {WAITING} THEN 2 ELSE 3 END,
+                         NOT t.is_standing, t.nth) AS place
+            FROM tried t LEFT JOIN ledger l USING (digest)
+        )
+        SELECT key, digest FROM ranked WHERE place = 1 AND nth > 0"""
 
 
 def classify(con: duckdb.DuckDBPyConnection, job: DiffJob, *, is_temporary: bool = False) -> None:
@@ -194,6 +238,8 @@ def classify(con: duckdb.DuckDBPyConnection, job: DiffJob, *, is_temporary: bool
     """
     recorded = job.recorded
     is_temporary = is_temporary and _open_rows(con, job) <= MOST_TEMPORARY
+    if job.looks_back:
+        con.execute(_earlier_sql(job))
     con.execute(f"CREATE OR REPLACE VIEW rendered_{job.number} AS {_rendered_sql(job)}")
     con.execute(
         _diff_sql().format(

@@ -17,7 +17,13 @@ ledger AS (
     FROM state.requests WHERE digest IN (SELECT digest FROM desired) GROUP BY digest
 ),
 known AS (
-    SELECT d.*, l.answered_round, l.latest_round, l.latest_state,
+    SELECT d.* REPLACE (
+               -- still to be asked for the first time, or in the round that was opened for it: nothing to pay again
+               d.is_replaced AND NOT coalesce(
+                   l.latest_state = 0 AND coalesce(d.standing_state, 0) = 0
+                   AND (l.answered_round IS NULL
+                        OR d.digest = d.recorded_digest AND d.recorded_round = l.latest_round), false) AS is_replaced),
+           l.answered_round, l.latest_round, l.latest_state,
            is_recorded AND d.digest = d.recorded_digest AS is_standing,
            -- the top bit of a fingerprint (request/render.py): made up then and real now, or the other way round
            (d.fingerprint >> 127) <> (d.recorded_fingerprint >> 127) AS simulation_changed

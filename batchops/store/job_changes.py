@@ -33,6 +33,8 @@ class JobRecord:
     desired: str | None = None
     is_limited: bool = False
     """Only some of the source's rows were looked at: nothing can be said of the others."""
+    left: str | None = None
+    """Where `is_limited`, a relation (key) of rows that have left the source all the same."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,7 @@ class RecordPlan:
                 continue
             if not is_new:
                 _drop_moved(con, job_id, job.changes)
-                if not job.is_limited:
-                    _mark_removed(con, job_id, job.desired or job.changes, now)
+                _mark_removed(con, job_id, job, now)
             _record_rows(con, job_id, job.changes)
         return {
             "plan_id": self.plan_id,
@@ -111,18 +112,24 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
     )
 
 
-def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, desired: str, now: datetime) -> None:
+def _mark_removed(con: duckdb.DuckDBPyConnection, job_id: int, job: JobRecord, now: datetime) -> None:
     """Rows that left the source keep their answers; since when they are gone is on record, until they come back."""
+    is_there = f"key IN (SELECT key FROM {job.desired or job.changes})"
+    if (has_left := left_sql(job, is_there)) is not None:
+        con.execute(
+            f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND {has_left}",
+            [now, job_id],
+        )
     con.execute(
-        f"UPDATE state.rows SET removed_at = ? WHERE job_id = ? AND removed_at IS NULL AND key NOT IN"
-        f" (SELECT key FROM {desired})",
-        [now, job_id],
+        f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND {is_there}", [job_id]
     )
-    con.execute(
-        f"UPDATE state.rows SET removed_at = NULL WHERE job_id = ? AND removed_at IS NOT NULL AND key IN"
-        f" (SELECT key FROM {desired})",
-        [job_id],
-    )
+
+
+def left_sql(job: JobRecord, is_there: str) -> str | None:
+    """SQL for the rows that have left the source, given that for those that are there; None where none can be told."""
+    if not job.is_limited:
+        return f"NOT {is_there}"
+    return None if job.left is None else f"key IN (SELECT key FROM {job.left})"
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,30 @@ _COUNTS = {
 _ALWAYS = ("total", "answered")
 
 
-def render_status(document: Mapping[str, Any], *, width: int | None, is_narrowed: bool = False) -> str:
-    """The text of a status document, without a newline at the end. `is_narrowed`: it is about selected jobs alone."""
+def render_status(
+    document: Mapping[str, Any], *, width: int | None, is_narrowed: bool = False, disabled: int = 0
+) -> str:
+    """The text of a status document, without a newline at the end.
+
+    `is_narrowed`: it is about selected jobs alone. `disabled` says how many of those that it is about are disabled.
+    """
     jobs = document["jobs"]
-    if not jobs and is_narrowed:
-        return "No job is selected."
     if not jobs:
-        return "No jobs: none is declared under jobs/, and none was applied."
+        return _without_jobs(is_narrowed=is_narrowed, disabled=disabled)
     seen = "asked just now" if document["refreshed"] else "as last seen (the next apply or wait looks again)"
     lines = [*_table(jobs, width), *_notes(jobs, seen)]
     return "\n".join(lines)
+
+
+def _without_jobs(*, is_narrowed: bool, disabled: int) -> str:
+    place = "selected" if is_narrowed else "declared under jobs/"
+    if disabled == 1:
+        return f"No jobs: the only one {place} is disabled, and was not applied."
+    if disabled:
+        return f"No jobs: all {disabled:,} that are {place} are disabled, and none was applied."
+    if is_narrowed:
+        return "No job is selected."
+    return "No jobs: none is declared under jobs/, and none was applied."
 
 
 def _table(jobs: list[Mapping[str, Any]], width: int | None) -> Iterator[str]:

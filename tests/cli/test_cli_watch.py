@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
 from cli_process import JOB, batchops, command, environ, make_project
 
 
@@ -132,3 +133,39 @@ def test_with_apply_every_change_converges(tmp_path: Path) -> None:
         watch.process.send_signal(signal.SIGINT)
         assert watch.ends() == 0
     assert batchops(root, "plan").stdout == "No changes. 4 rows answered.\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("--select", "nope"), ("--select", "tag:nope"), ("--exclude", "nope"), ("--select", "x:y")]
+)
+def test_a_selector_that_means_nothing_ends_it_before_it_begins(tmp_path: Path, words: tuple[str, str]) -> None:
+    root = make_project(tmp_path / "p")
+    done = batchops(root, "watch", *words)
+    assert done.returncode == 64
+    assert "Watching" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_selected_job_may_go_and_come_back(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    with watching(root, "--select", "labels") as watch:
+        watch.plans("Plan: 3 to submit.")
+        watch.tells("Watching.")
+        (root / "jobs/labels.yaml").unlink()
+        watch.tells("[unknown_job]")
+        save(root / "jobs/labels.yaml", JOB)
+        watch.plans("Plan: 3 to submit.")
+        watch.process.send_signal(signal.SIGINT)
+        assert watch.ends() == 0
+
+
+def test_a_broken_spec_is_waited_out_from_the_start(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    save(root / "jobs/labels.yaml", "name: labels\nmodle: x\n")
+    with watching(root, "--select", "labels") as watch:
+        watch.tells("[unknown_key]")
+        watch.tells("Watching.")
+        save(root / "jobs/labels.yaml", JOB)
+        watch.plans("Plan: 3 to submit.")
+        watch.process.send_signal(signal.SIGINT)
+        assert watch.ends() == 0

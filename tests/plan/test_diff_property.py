@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import duckdb
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchops.plan import diff
-from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, decide
+from batchops.plan.decide import Decision, Desired, JobFlags, Recorded, choose_digest, decide
 from batchops.plan.diff import DiffJob, RecordedJob, classify, find_open, ledger_digest
 from batchops.plan.model import Action
 from batchops.request.render import DIGEST_COLUMNS, SIMULATED
@@ -73,6 +74,43 @@ def _job(given_flags: JobFlags, *, is_new: bool = False) -> DiffJob:
         forgets_removed=given_flags.forgets_removed,
         recorded=None if is_new else RecordedJob(7, "job", "openai", False, {}, {}, held=held),
     )
+
+
+SALT = "job"
+
+
+def _own(digest: UUID, key: str) -> UUID:
+    """The digest of a row's own under `reuse: false`."""
+    return ledger_digest(digest, key=key, is_simulated=False, salt=SALT)
+
+
+OWN = [_own(digest, key) for digest in DIGESTS[:2] for key in KEYS[:2]]
+
+
+@given(
+    desired=st.dictionaries(st.sampled_from(KEYS[:2]), st.tuples(st.sampled_from(DIGESTS[:2]), st.booleans())),
+    recorded=st.dictionaries(st.sampled_from(KEYS[:2]), st.tuples(st.sampled_from([*DIGESTS[:2], *OWN]), rounds)),
+    ledger=st.dictionaries(st.tuples(st.sampled_from([*DIGESTS[:2], *OWN]), rounds), st.integers(0, 5), max_size=12),
+    chosen=flags,
+)
+def test_rows_of_a_job_that_had_reuse_false_are_decided_under_the_digest_that_does_best(
+    con: duckdb.DuckDBPyConnection,
+    desired: dict[str, tuple[UUID, bool]],
+    recorded: dict[str, tuple[UUID, int]],
+    ledger: dict[tuple[UUID, int], int],
+    chosen: JobFlags,
+) -> None:
+    _fill(con, desired, recorded, ledger)
+    con.execute("UPDATE state.rows SET fingerprint = 0")  # so that all are digested
+    found = _classified(con, replace(_job(chosen), earlier_salts=(SALT,)), desired)
+    named = {(str(digest), round_): state for (digest, round_), state in ledger.items()}
+    for key, (digest, is_replaced) in desired.items():
+        known = Recorded(str(recorded[key][0]), recorded[key][1]) if key in recorded else None
+        best = choose_digest([str(digest), str(_own(digest, key))], known, named)
+        action, found_digest, round_, _ = found[key]
+        assert Decision(Action(action), str(found_digest), round_) == decide(
+            Desired(best, is_replaced), known, named, chosen
+        )
 
 
 def _classified(

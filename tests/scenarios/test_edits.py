@@ -119,3 +119,105 @@ def test_what_an_apply_says_at_its_end_is_what_a_plan_finds_after_it(shop: Works
     }  # fmt: skip
     found = shop.plan("--offline", "--samples", "0")["summary"]["rows"]
     assert {action: count for action, count in found.items() if count} == {"in_flight": 2, "unchanged": 5}
+
+
+THROTTLED = {"on": "POST /v1/batches", "effect": "throttle", "retry_after": 0}
+
+
+def test_replacing_rows_whose_first_try_was_throttled_submits_them_and_protection_lets_it(
+    shop: Workshop, service: Service
+) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True})})
+    service.faults(THROTTLED)
+    shop.run("apply", "--auto-approve", "--json")
+    service.faults()
+    assert service.ledger()["executed"] == 0
+    for words in ((), ("--replace", "a@3"), ("--replace", "a")):
+        rows = shop.plan("--samples", "0", *words)["summary"]["rows"]
+        assert {action: count for action, count in rows.items() if count} == {"submit": 6}
+    shop.run("plan", "--replace", "a", "--out", "plan.json")
+    shop.run("apply", "plan.json", "--wait")
+    assert set(service.executions().values()) == {1}
+    assert len(service.executions()) == 6
+    assert '"code": "protected"' in shop.apply("--replace", "a@3", code=5).out
+
+
+def test_replacing_a_row_twice_while_it_is_throttled_asks_it_once(shop: Workshop, service: Service) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True})})
+    shop.apply()
+    service.faults(THROTTLED)
+    shop.run("apply", "--auto-approve", "--replace", "a@3", "--allow-protected", "a")
+    service.faults()
+    assert shop.plan("--samples", "0", "--replace", "a@3")["summary"]["rows"]["retry"] == 1
+    shop.apply("--replace", "a@3")
+    assert len(service.executions()) == 7
+    assert set(service.executions().values()) == {1}
+
+
+@pytest.mark.parametrize("words", [(), ("--wait",)], ids=["at_once", "waiting"])
+def test_rows_that_another_job_asked_count_where_the_own_batch_was_refused(
+    shop: Workshop, service: Service, words: tuple[str, ...]
+) -> None:
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(), "jobs/b.yaml": job("b")})
+    service.faults({"on": "POST /v1/batches", "effect": "error_before", "status": 400, "nth": 1})
+    ran = shop.run("apply", "--auto-approve", "--json", *words, code=1)
+    said = ran.lines[-1]["summary"]["rows"]
+    left = "unchanged" if words else "in_flight"
+    assert {action: count for action, count in said.items() if count} == {"submit": 12, left: 12}
+    assert len(service.executions()) == 6
+
+
+def sized(rows: int) -> str:
+    return job(source={"query": f"SELECT i AS id FROM range({rows}) t(i)", "key": "id"})
+
+
+def test_a_saved_plan_takes_rows_off_record_that_had_left_the_source(shop: Workshop) -> None:
+    def shown() -> list[int]:
+        return [row["key"]["id"] for row in shop.results("a")]
+
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(6)})
+    shop.apply()
+    shop.write({"jobs/a.yaml": sized(4)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(3)})
+    shop.run("apply", "plan.json")
+    assert shown() == [0, 1, 2, 3], "what left after the review is for the next plan"
+    assert len(shop.results("a", "--all")) == 6
+    shop.write({"jobs/a.yaml": sized(5)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(6)})
+    shop.run("apply", "plan.json")
+    assert shown() == [0, 1, 2, 3, 4, 5], "a row that is back in the source is shown whoever applies"
+
+
+def test_a_saved_plan_forgets_the_rows_that_it_said_it_would(shop: Workshop) -> None:
+    for rows in (6, 4):
+        source = {"query": f"SELECT i AS id FROM range({rows}) t(i)", "key": "id"}
+        shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": job(source=source, lifecycle={"on_remove": "forget"})})
+        if rows == 6:
+            shop.apply()
+    shop.run("plan", "--out", "plan.json")
+    assert shop.run("apply", "plan.json", "--json").lines[-1]["summary"]["rows"]["forget"] == 2
+    assert len(shop.results("a", "--all")) == 4
+    assert shop.run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_saved_plan_leaves_rows_alone_that_came_back_or_were_beyond_its_limit(shop: Workshop) -> None:
+    shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(6)})
+    shop.apply()
+    shop.run("plan", "--limit", "2", "--out", "limited.json")
+    shop.write({"jobs/a.yaml": sized(4)})
+    shop.run("plan", "--out", "plan.json")
+    shop.write({"jobs/a.yaml": sized(6)})
+    for name in ("limited.json", "plan.json"):
+        shop.run("apply", name)
+        assert len(shop.results("a")) == 6
+
+
+def test_rows_that_came_back_are_shown_after_an_apply_with_a_limit(shop: Workshop) -> None:
+    for rows in (6, 4):
+        shop.write({"batchops.toml": SIMULATED, "jobs/a.yaml": sized(rows)})
+        shop.apply()
+    shop.write({"jobs/a.yaml": sized(6)})
+    shop.apply("--limit", "6")
+    assert len(shop.results("a")) == 6

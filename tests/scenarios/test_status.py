@@ -60,6 +60,20 @@ def test_status_shows_the_jobs_that_are_selected(shop: Yard) -> None:
     assert "[yaml_syntax]" in shop.run("status", "--select", "a", code=1).err
 
 
+def test_status_says_that_jobs_are_disabled_where_it_has_no_other(shop: Yard) -> None:
+    shop.write({f"jobs/{name}.yaml": job(name, rows=3, enabled=False) for name in ("a", "b")})
+    assert shop.run("status").out == (
+        "No jobs: all 2 that are declared under jobs/ are disabled, and none was applied.\n"
+    )
+    assert (
+        shop.run("status", "--select", "a").out == "No jobs: the only one selected is disabled, and was not applied.\n"
+    )
+    (shop.root / "jobs/b.yaml").unlink()
+    assert shop.run("status").out == ("No jobs: the only one declared under jobs/ is disabled, and was not applied.\n")
+    shop.write({"jobs/b.yaml": job("b", rows=3)})
+    assert "disabled" not in shop.run("status").out
+
+
 def test_validate_binds_only_what_is_selected_and_reads_everything(shop: Yard) -> None:
     shop.write({"jobs/b.yaml": job("b", rows=3, template="{{ nothing }}")})
     assert "[unknown_column]" in shop.run("validate", code=1).err
