@@ -21,6 +21,7 @@ COMMANDS = {
     "plan, first time": ("plan", "--offline"),
     "apply: planned, recorded, written, uploaded": ("apply", "--auto-approve"),
     "status": ("status",),
+    "plan, everything in flight": ("plan", "--offline"),
     "plan, nothing changed": ("plan", "--offline"),
 }
 
