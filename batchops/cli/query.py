@@ -11,7 +11,7 @@ import click
 
 from batchops.cli.options import Invocation, shared_options
 from batchops.cli.reading import copied_state, state_path
-from batchops.diagnostics import UsageProblem, error
+from batchops.diagnostics import BatchopsError, UsageProblem, error
 
 if TYPE_CHECKING:
     from batchops.results.query import Found
@@ -45,9 +45,15 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
     with copied_state(invocation) as con:
         room = QueryRoom(con, state_path(invocation).parent)
         room.prepare()
-        if room.problems:
-            invocation.note(render_text(room.problems, color=invocation.colors(sys.stderr)))
-        found = room.run(sys.stdin.read() if sql == "-" else sql)
+        told = list(room.problems)
+        try:
+            found = room.run(sys.stdin.read() if sql == "-" else sql)
+        except BatchopsError as problem:
+            told = [each for each in told if each not in problem.diagnostics]
+            raise
+        finally:
+            if told:
+                invocation.note(render_text(told, color=invocation.colors(sys.stderr)))
         if is_json and (twice := [name for name, count in Counter(found.columns).items() if count > 1]):
             detail = f'Several columns are called "{twice[0]}"; an object holds one. Rename with AS.'
             raise UsageProblem(error("duplicate_column", "Duplicate column.", detail))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,9 +12,11 @@ import duckdb
 from batchops.diagnostics import BatchopsError, error
 from batchops.exhaustion import exhausted
 from batchops.store.connection import sql_text
+from batchops.store.integrity import what_is_wrong
 
 _OF_SQL: Final = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
-_READ: Final = frozenset({"submission_id", "line", "answer", "message", "model"})
+_TEXTS: Final = ("answer", "message", "model")
+_READ: Final = frozenset({("submission_id", "UINTEGER"), ("line", "UINTEGER"), *((name, "VARCHAR") for name in _TEXTS)})
 
 
 @contextmanager
@@ -43,6 +45,19 @@ def damaged(problem: Exception) -> BatchopsError:
     return BatchopsError(error("answer_file_damaged", "The answers cannot be read.", detail))
 
 
+def altered(con: duckdb.DuckDBPyConnection, folder: Path, paths: Collection[Path]) -> Iterator[Path]:
+    """Those of the answer files `paths` that are not what a snapshot says was written."""
+    recorded = con.execute("SELECT path, bytes, sha256 FROM main.answer_files WHERE dropped_at IS NULL").fetchall()
+    for name, size_bytes, sha256 in recorded:
+        if (path := folder / name) in paths and what_is_wrong(path, size_bytes, sha256) is not None:
+            yield path
+
+
+def is_of_sql(problem: duckdb.Error) -> bool:
+    """DuckDB did not get as far as to read: the query itself is wrong."""
+    return isinstance(problem, _OF_SQL)
+
+
 def _damage(con: duckdb.DuckDBPyConnection, paths: Sequence[Path], problem: Exception) -> BatchopsError | None:
     """DuckDB says in many ways what is wrong with a file, most of them of no class."""
     if not paths or isinstance(problem, duckdb.InterruptException):
@@ -54,12 +69,11 @@ def _damage(con: duckdb.DuckDBPyConnection, paths: Sequence[Path], problem: Exce
 
 def _are_ours(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
     """Whether the files have the columns that are read: then what does not fit them is wrong SQL."""
-    files = ", ".join(sql_text(str(path)) for path in paths)
     try:
-        found = con.execute(f"DESCRIBE FROM read_parquet([{files}])").fetchall()
+        found = [con.execute(f"DESCRIBE FROM read_parquet({sql_text(str(path))})").fetchall() for path in paths]
     except duckdb.Error:
         return False
-    return {name for name, *_ in found} >= _READ
+    return all({(name, kind) for name, kind, *_ in columns} >= _READ for columns in found)
 
 
 def _reason(problem: Exception) -> str:

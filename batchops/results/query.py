@@ -19,7 +19,7 @@ from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, 
 from batchops.exhaustion import LESS_AT_ONCE, exhausted, is_out_of_memory, out_of_memory
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection
 from batchops.results.columns import flat_columns, select_list, sql_name
-from batchops.results.damage import damage_told, damaged, scratch_folder
+from batchops.results.damage import altered, damage_told, damaged, is_of_sql, scratch_folder
 from batchops.results.recorded import recorded_jobs
 from batchops.results.vectors import vector_type
 from batchops.store.connection import sql_text
@@ -39,13 +39,20 @@ class Found:
 
 @dataclass
 class QueryRoom:
-    """A snapshot made ready for users' queries; `problems` tells which jobs have no view because a file is gone."""
+    """A snapshot made ready for users' queries; `unread` tells which jobs have no view because of a file, and why.
+
+    `files` are the answer files of those that have one.
+    """
 
     con: duckdb.DuckDBPyConnection
     folder: Path
-    problems: list[Diagnostic] = field(default_factory=list)
-    jobs: list[str] = field(default_factory=list)
-    allowed: set[Path] = field(default_factory=set)
+    unread: dict[str, BatchopsError] = field(default_factory=dict)
+    files: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[Diagnostic, ...]:
+        """What is told of all that is unread."""
+        return tuple(found for problem in self.unread.values() for found in problem.diagnostics)
 
     def prepare(self) -> None:
         """Make the views, then lock the connection: nothing but SELECT on them works from here on."""
@@ -57,7 +64,7 @@ class QueryRoom:
             try:
                 self._show(Answers(self.con, job, self.folder))
             except BatchopsError as problem:
-                self.problems += problem.diagnostics
+                self.unread[job.address] = problem
         self._lock()
 
     def _show(self, answers: Answers) -> None:
@@ -66,11 +73,10 @@ class QueryRoom:
         view = f"SELECT {columns} FROM ({answers.source()}) WHERE {Selection().where()}"
         with damage_told(self.con, answers.paths):
             self.con.execute(f"CREATE VIEW results.{sql_name(answers.job.address)} AS {view}")
-        self.jobs.append(answers.job.address)
-        self.allowed |= set(answers.paths)
+        self.files[answers.job.address] = answers.paths
 
     def _lock(self) -> None:
-        paths = ", ".join(sql_text(str(path)) for path in sorted(self.allowed))
+        paths = ", ".join(sql_text(str(path)) for path in sorted(set().union(*self.files.values())))
         self.con.execute("SET search_path = 'shown,main'")
         self.con.execute("SET python_enable_replacements = false")
         self.con.execute(f"SET allowed_paths = [{paths}]")
@@ -98,27 +104,41 @@ class QueryRoom:
             raise self._failed(sql, problem) from problem
 
     def _failed(self, sql: str, problem: duckdb.Error) -> BatchopsError:
-        if told := self._not_of_the_query(problem):
+        if told := self._not_of_the_query(sql, problem):
             return told
         text = str(problem)
         said = text.split("\n\nLINE ", maxsplit=1)[0].strip()
         if missing := re.search(r"Table with name (\S+) does not exist", said):
-            said = said.splitlines()[0] + did_you_mean(missing[1], self.jobs)
-            said += (
-                f" Answers are in: {', '.join(f'results.{sql_name(job)}' for job in self.jobs[:10]) or 'nothing yet'}."
-            )
+            if missing[1] in self.unread:
+                return self.unread[missing[1]]
+            known = list(self.files)
+            said = said.splitlines()[0] + did_you_mean(missing[1], known)
+            said += f" Answers are in: {', '.join(f'results.{sql_name(job)}' for job in known[:10]) or 'nothing yet'}."
         location, snippet = _place(sql, text)
         found = error("query_failed", "Query failed.", said, location=location, snippet=snippet)
         return BatchopsError(found)
 
-    def _not_of_the_query(self, problem: duckdb.Error) -> BatchopsError | None:
-        """What went wrong with memory or files. Of a damaged one DuckDB tells the path, or an error has no class."""
+    def _not_of_the_query(self, sql: str, problem: duckdb.Error) -> BatchopsError | None:
+        """What went wrong with memory or files."""
         if is_out_of_memory(problem):
             return BatchopsError(out_of_memory(problem, LESS_AT_ONCE))
         if told := exhausted(problem, scratch_folder(self.con)):
             return told
-        is_damage = type(problem) is duckdb.Error or any(str(path) in str(problem) for path in self.allowed)
-        return damaged(problem) if is_damage and self.allowed else None
+        return damaged(problem) if self._is_damage(sql, problem) else None
+
+    def _is_damage(self, sql: str, problem: duckdb.Error) -> bool:
+        """Of a damaged file DuckDB tells the path, throws an error of no class, or one that values may earn as well.
+
+        Only then the files of the jobs that are named in the query are read, to be sure.
+        """
+        paths = {str(path): path for paths in self.files.values() for path in paths}
+        if any(path in str(problem) for path in paths) or (paths and type(problem) is duckdb.Error):
+            return True
+        if is_of_sql(problem) or isinstance(problem, duckdb.InterruptException):
+            return False
+        named = {path for job, files in self.files.items() if job in sql for path in files}
+        named |= {path for text, path in paths.items() if text in sql}
+        return any(altered(self.con, self.folder, named))
 
 
 def _refused(count: int) -> BatchopsError:

@@ -134,11 +134,12 @@ def lost_files(reader: StateReader) -> tuple[LostFile, ...]:
     recorded = reader.rows(
         "SELECT file_no, path, bytes, sha256 FROM state.answer_files WHERE dropped_at IS NULL ORDER BY file_no"
     )
-    found = ((file, _what_is_wrong(reader.folder / file["path"], file["bytes"], file["sha256"])) for file in recorded)
+    found = ((file, what_is_wrong(reader.folder / file["path"], file["bytes"], file["sha256"])) for file in recorded)
     return tuple(LostFile(file["file_no"], reader.folder / file["path"], why) for file, why in found if why)
 
 
-def _what_is_wrong(path: Path, size_bytes: int | None, sha256: bytes | None) -> str | None:
+def what_is_wrong(path: Path, size_bytes: int | None, sha256: bytes | None) -> str | None:
+    """How an answer file differs from what was recorded of it; None where it does not. Reads and hashes it."""
     if not path.is_file():
         return "is not there"
     size = path.stat().st_size
