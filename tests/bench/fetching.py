@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from measuring import REPEATS, Measured, batchops, measure, median, middle, tell
+from measuring import REPEATS, Measured, add_sizes, batchops, command_line, measure, median, middle, tell
 
 HERE = Path(__file__).parent
+CHAT_ROWS, EMBEDDING_ROWS = (10_000, 100_000, 1_000_000), (10_000,)
 SETTINGS = 'project = "bench"\nprovider = "openai"\n[poll]\ninitial = "50ms"\n'
 SCHEMA = {
     "type": "object",
@@ -156,13 +157,16 @@ def export(folder: Path, repeats: int) -> None:
         tell(f"results --format {kind}", median(words, folder, repeats=repeats), floor)
 
 
-def main(words: list[str]) -> None:
-    place = words.index("--embeddings") if "--embeddings" in words else len(words)
-    for rows in [int(word) for word in words[:place]] or [10_000, 100_000, 1_000_000]:
+def main(chats: Sequence[int], embeddings: Sequence[int]) -> None:
+    for rows in chats:
         fetching("chat", rows)
-    for rows in [int(word) for word in words[place + 1 :]] or [10_000]:
+    for rows in embeddings:
         fetching("embeddings", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = command_line(__doc__)
+    add_sizes(parser, "rows", CHAT_ROWS)
+    add_sizes(parser, "--embeddings", EMBEDDING_ROWS)
+    asked = parser.parse_args()
+    main(asked.rows or CHAT_ROWS, asked.embeddings or EMBEDDING_ROWS)

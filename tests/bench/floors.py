@@ -93,4 +93,10 @@ def bare_jinja() -> None:
 FLOORS = {floor.__name__: floor for floor in (copy_by_engine, script, bare_jinja)}
 
 if __name__ == "__main__":
+    if sys.argv[1:] not in [[name] for name in FLOORS]:
+        from measuring import command_line
+
+        parser = command_line(__doc__)
+        parser.add_argument("name", choices=FLOORS)
+        parser.parse_args()
     FLOORS[sys.argv[1]]()

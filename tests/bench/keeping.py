@@ -7,7 +7,6 @@ its second try, an event for each step of a batch, answers of about 100 characte
 from __future__ import annotations
 
 import hashlib
-import sys
 import tempfile
 import time
 import uuid
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+from measuring import size_asked
 
 from batchops.engine.compaction import compact
 from batchops.engine.project import open_project
@@ -138,4 +138,4 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROWS)
+    main(size_asked(__doc__, ROWS))

@@ -6,6 +6,7 @@ run, for machines are noisy and differ.
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import resource
@@ -19,6 +20,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPEATS = 5
+
+
+def command_line(about: str | None) -> argparse.ArgumentParser:
+    """The parser of a bench's arguments; `--help` shows the first paragraph of `about`, its docstring."""
+    shown = " ".join((about or "").partition("\n\n")[0].split()).replace("%", "%%")
+    return argparse.ArgumentParser(description=shown)
+
+
+def sizes_asked(about: str | None, default: Sequence[int], *, what: str = "ROWS") -> list[int]:
+    """The sizes that a bench was asked for, else `default`. Ends the process for `--help` and for what is no size."""
+    parser = command_line(about)
+    add_sizes(parser, what.lower(), default, metavar=what)
+    return list(getattr(parser.parse_args(), what.lower())) or list(default)
+
+
+def size_asked(about: str | None, default: int, *, what: str = "ROWS") -> int:
+    """`sizes_asked`, of a bench that takes one."""
+    parser = command_line(about)
+    parser.add_argument(
+        what.lower(), nargs="?", type=count, default=default, metavar=what, help=f"default: {default:,}"
+    )
+    return int(getattr(parser.parse_args(), what.lower()))
+
+
+def add_sizes(parser: argparse.ArgumentParser, name: str, default: Sequence[int], *, metavar: str = "ROWS") -> None:
+    """Let the parser take any number of sizes; an empty list is left where none is given."""
+    told = " ".join(f"{each:,}" for each in default)
+    parser.add_argument(name, nargs="*", type=count, default=[], metavar=metavar, help=f"default: {told}")
+
+
+def count(text: str) -> int:
+    """A whole number above zero; ValueError for another text."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 from floors import BY_SQL
-from measuring import Measured, batchops, measure, median, middle, tell
+from measuring import Measured, batchops, measure, median, middle, sizes_asked, tell
 
 from batchops.engine.approved import job_record
 from batchops.engine.gather import gather
@@ -128,7 +128,7 @@ def bench(rows: int, repeats: int) -> None:
 
 def main(sizes: Sequence[int], repeats: int = 5) -> None:
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, DuckDB {duckdb.__version__}, medians of {repeats}")
-    for rows in sizes or SIZES:
+    for rows in sizes:
         bench(rows, repeats if rows <= 1_000_000 else 1)
 
 
@@ -136,4 +136,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--answer"]:
         answer_all()
     else:
-        main([int(size) for size in sys.argv[1:]])
+        main(sizes_asked(__doc__, SIZES))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any, Final
+
+from measuring import command_line
 
 VECTOR_NUMBERS: Final = 1536
 _CUSTOM_ID: Final = re.compile(rb'"custom_id": ?"([^"]+)"')
@@ -180,7 +181,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    Handler.folder, Handler.kind = Path(sys.argv[1]), sys.argv[2]
+    parser = command_line(__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where input and result files go")
+    parser.add_argument("kind", choices=("chat", "embeddings"))
+    asked = parser.parse_args()
+    Handler.folder, Handler.kind = asked.folder, asked.kind
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.extend(str(Path(__file__).parents[1] / kit) for kit in ("kit", "scenarios"))
 
+from measuring import size_asked
 from service import Service, serving
 from workshop import Workshop
 
@@ -110,4 +111,4 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 1_000)
+    main(size_asked(__doc__, 1_000))

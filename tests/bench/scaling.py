@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 from floors import BY_SQL
-from measuring import Measured, batchops, measure
+from measuring import Measured, batchops, measure, size_asked
 from sending import HERE, make_project
 
 COMMANDS = {
@@ -72,4 +72,4 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 10_000_000)
+    main(size_asked(__doc__, 10_000_000))

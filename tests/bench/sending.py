@@ -28,7 +28,7 @@ from typing import Any, cast
 import duckdb
 import planning
 from floors import BY_JINJA, BY_SQL, FLOORS, Began, bare_jinja, busy_seconds, copy_by_engine, script
-from measuring import measure
+from measuring import measure, sizes_asked
 from planning import write_job
 
 from batchops.engine.converge import Convergence
@@ -289,4 +289,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in PARTS:
         PARTS[sys.argv[1]]()
     else:
-        main([int(size) for size in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
+        main(sizes_asked(__doc__, planning.SIZES))

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
-from measuring import REPEATS, median, peak_mb, reap
+from measuring import REPEATS, median, peak_mb, reap, size_asked
 
 LINES = 50_000
 LINE_BYTES = 4_000
@@ -211,4 +211,4 @@ def main(lines: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else LINES)
+    main(size_asked(__doc__, LINES, what="LINES"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import planning
 from fetching import SCHEMA, release, service
-from measuring import Measured, batchops, measure
+from measuring import Measured, batchops, measure, sizes_asked
 
 ASK = """\
 import duckdb, json
@@ -96,5 +96,5 @@ def show(what: str, measured: Measured) -> None:
 
 
 if __name__ == "__main__":
-    for size in [int(word) for word in sys.argv[1:]] or [1_000_000]:
-        whole(size)
+    for rows in sizes_asked(__doc__, [1_000_000]):
+        whole(rows)

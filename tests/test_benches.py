@@ -1,0 +1,36 @@
+"""The benches as whoever runs one by hand meets them: what they are for, and which sizes they take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHES = Path(__file__).parent / "bench"
+SCRIPTS = sorted(path.stem for path in BENCHES.glob("*.py") if '__name__ == "__main__"' in path.read_text("utf-8"))
+SIZES = {"planning": "[ROWS ...]", "scaling": "[ROWS]", "fetching": "--embeddings [ROWS ...]", "server": "[LINES]"}
+
+
+def _ran(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHES / f"{script}.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_bench_says_what_it_is_for_and_refuses_what_it_does_not_know(script: str) -> None:
+    helped = _ran(script, "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert f"usage: {script}.py [-h]" in helped.stdout
+    assert SIZES.get(script, "") in helped.stdout
+    first = (BENCHES / f"{script}.py").read_text("utf-8").split()[0].lstrip('"')
+    assert f"\n{first} " in helped.stdout
+    refused = _ran(script, "ten", "-1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("usage: ")
+    assert "Traceback" not in refused.stderr
+
+
+def test_no_bench_is_left_out() -> None:
+    assert {"planning", "sending", "fetching", "keeping", "server", "reliability", "startup"} <= set(SCRIPTS)
