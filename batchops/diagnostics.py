@@ -94,10 +94,15 @@ def warning(code: str, summary: str, detail: str = "", *, address: str | None = 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """`' Did you mean "backoff"?'` for the nearest choice, or an empty text."""
+    near = nearest(word, choices, likeness=0.6)
+    return "" if near is None else f' Did you mean "{near}"?'
+
+
+def nearest(word: str, choices: Iterable[str], *, likeness: float) -> str | None:
+    """The choice that is most like `word`, if it is as like as that (0 to 1)."""
     import difflib  # noqa: PLC0415  10 ms that only a mistake costs
 
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f' Did you mean "{near[0]}"?' if near else ""
+    return next(iter(difflib.get_close_matches(word, sorted(choices), n=1, cutoff=likeness)), None)
 
 
 def diagnostic_document(found: Diagnostic) -> dict[str, Any]:

@@ -6,14 +6,15 @@ by line, after the whole file was accepted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from batchops.diagnostics import Diagnostic, error, warning
+from batchops.diagnostics import Diagnostic, error, nearest, warning
 from batchops.spec.document import Path
 from batchops.spec.job import Endpoint, JobSpec
 from batchops.spec.models import endpoints_of, is_known_chat, is_reasoning, why_not_batchable
+from batchops.spec.parameters import ELSEWHERE, OF_SERVICES, PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ ENDPOINTS: Final[Mapping[Endpoint, Takes]] = {
 }
 CAPS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _MIN_OUTPUT_TOKENS: Final = 16
+_SLIP_LIKENESS: Final = 0.85
+"""So like is a slip. `min_tokens` and `top_k`, which some services have, are 0.8 like `max_tokens` and `top_p`."""
 _SAMPLING: Final = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False}
 _MOVED: Final[Mapping[Endpoint, Mapping[str, str]]] = {
     "/v1/responses": {
@@ -77,7 +80,7 @@ class Given:
 def check_params(spec: JobSpec) -> Iterator[Finding]:
     """Everything about params, body and the `set` of retry rules that the endpoint or the model would refuse."""
     given = _given(spec)
-    for check in (_stream, _caps, _sampling, _moved):
+    for check in _CHECKS:
         yield from check(given)
     for index, rule in enumerate(spec.retry.rules):
         yield from _check_rule(given, index, rule.set or {}, rule.model)
@@ -99,7 +102,7 @@ def _check_rule(given: Given, index: int, extra: Mapping[str, Any], model: str |
     values = {name: value for name, value in {**given.values, **extra}.items() if name not in dropped}
     ruled = Given(model or given.model, given.endpoint, values, paths)
     touched = set(paths) if model else set(extra)
-    for check in (_stream, _caps, _sampling, _moved):
+    for check in _CHECKS:
         known = {finding.diagnostic.detail for finding in check(given)}
         for finding in check(ruled):
             if any(finding.path == paths[name] for name in touched) and finding.diagnostic.detail not in known:
@@ -169,6 +172,22 @@ def _moved(given: Given) -> Iterator[Finding]:
         if name in given.values:
             detail = f"{given.endpoint} knows no {name}; write {instead}."
             yield given.findings(warning("param_endpoint", "Not a parameter of this endpoint.", detail), name)
+
+
+def _slips(given: Given) -> Iterator[Finding]:
+    known, of_any = PARAMETERS[given.endpoint], ELSEWHERE.union(OF_SERVICES, *PARAMETERS.values())
+    for name in given.values:
+        if name not in of_any and (meant := nearest(name, known, likeness=_SLIP_LIKENESS)):
+            accepted = _accepted_caps(given)
+            meant = accepted[0] if meant in CAPS and meant not in accepted else meant
+            detail = (
+                f'{given.endpoint} knows no "{name}". Did you mean "{meant}"? It is sent as it is written: a service'
+                " may refuse every row, or pass it over."
+            )
+            yield given.findings(warning("param_unknown", "Not a known parameter.", detail, fixes=(meant,)), name)
+
+
+_CHECKS: Final[tuple[Callable[[Given], Iterator[Finding]], ...]] = (_stream, _caps, _sampling, _moved, _slips)
 
 
 def check_model(spec: JobSpec) -> Iterator[Finding]:
