@@ -85,7 +85,7 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .
 
 # Each also runs alone: .venv/bin/python tests/bench/planning.py 10000000
-BENCHES = startup planning sending fetching keeping server reliability
+BENCHES = startup planning sending fetching whole keeping server reliability
 
 bench: $(INSTALLED)
 	@for part in $(BENCHES); do $(BIN)/python tests/bench/$$part.py || exit; echo; done
