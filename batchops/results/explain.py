@@ -16,7 +16,7 @@ import orjson
 from batchops.diagnostics import BatchopsError, UsageProblem, error
 from batchops.plan.keys import key_text, typed_key
 from batchops.results.answers import OUTCOME_NAMES, STATES, Answers, Selection, answer_relation
-from batchops.results.damage import damage_told
+from batchops.results.damage import damage_told, damaged
 from batchops.results.reasons import Standing, next_step, why
 from batchops.results.recorded import RecordedJob
 from batchops.results.status import FORMAT_VERSION, health, job_facts, last_said, remote_facts, utc_text
@@ -107,6 +107,14 @@ def _batches(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str,
     ]
 
 
+def _value(answer: str) -> Any:
+    """The answer that was written as this text. BatchopsError where it is not what was written."""
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as problem:
+        raise damaged(problem) from None
+
+
 def _events(con: duckdb.DuckDBPyConnection, job: RecordedJob) -> list[dict[str, Any]]:
     """The latest events about a job, newest first."""
     found = con.execute(
@@ -152,7 +160,7 @@ def explain_row(
         "model": model,
         "why": why(standing),
         "next": next_step(standing, now),
-        "answer": None if answer is None else orjson.loads(answer),
+        "answer": None if answer is None else _value(answer),
         "cost": _cost(tries),
         "tries": tries,
     }

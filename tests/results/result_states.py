@@ -179,19 +179,22 @@ class State:
         con.execute("INSERT INTO meta VALUES (?, ?, ?, ?, ?, ?)", identity)
         for table, rows in self.tables.items():
             _insert(con, table, rows)
+        for path in (self.path.parent / "answers").glob("*.parquet"):
+            written = path.read_bytes()
+            sums = [len(written), hashlib.sha256(written).digest(), f"answers/{path.name}"]
+            con.execute("UPDATE answer_files SET bytes = ?, sha256 = ? WHERE path = ?", sums)
         con.close()
         return self.path
 
     def _write_answers(self, number: int, rows: list[dict[str, Any]]) -> None:
-        path = f"answers/{number}.parquet"
-        self.add("answer_files", file_no=number, path=path, n=len(rows))
-        (self.path.parent / "answers").mkdir(exist_ok=True)
+        path = self.path.parent / "answers" / f"{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
         con = duckdb.connect(":memory:")
         con.execute(f"CREATE TABLE a ({_ANSWER_COLUMNS})")
         _insert(con, "a", rows)
-        target = sql_text(str(self.path.parent / path))
-        con.execute(f"COPY a TO {target} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)")
+        con.execute(f"COPY a TO {sql_text(str(path))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048)")
         con.close()
+        self.add("answer_files", file_no=number, path=f"answers/{path.name}", n=len(rows))
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:

@@ -172,6 +172,22 @@ def test_no_piece_of_a_damaged_answer_is_told(project: Path, capfd: pytest.Captu
     assert ("[answer_file_damaged]" in said, "secret" in said) == (True, False)
 
 
+@pytest.mark.parametrize(
+    "words", [["explain", "review-sentiment@9"], ["query", 'SELECT sentiment FROM results."review-sentiment"']]
+)
+def test_an_answer_that_is_no_json_any_more_is_damage(
+    project: Path, capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    path = project / "state" / "answers" / "1.parquet"
+    con = duckdb.connect()
+    con.execute(f"""COPY (SELECT * REPLACE (answer[:-2] || 'e}}' AS answer) FROM read_parquet('{path}'))
+                    TO '{path}.new' (FORMAT parquet)""")
+    con.close()
+    Path(f"{path}.new").replace(path)
+    assert run(words) == 1
+    assert "[answer_file_damaged]" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_a_full_disk_below_the_output_is_not_taken_for_damage(project: Path, form: str) -> None:
     command = [sys.executable, "-c", f"{CLI.format(64)}\nsys.exit(run())"]

@@ -44,7 +44,8 @@ def _write(answers: Answers, path: Path, vectors: str | None) -> int:
     is_long = answers.are_long or answers.job.endpoint == EMBEDDINGS
     if is_long:
         answers.con.execute("SET threads = 1")
-    options = f"FORMAT parquet, COMPRESSION zstd{_FEW_TOGETHER if is_long else ''}"
+    # `path` is no final name: 1.5 would leave its own temporary file behind on a full disk
+    options = f"FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false{_FEW_TOGETHER if is_long else ''}"
     with damage_told(answers.con, answers.paths):
         try:
             written = answers.execute(f"COPY ({query}) TO {sql_text(str(path))} ({options})").fetchone()
@@ -53,7 +54,7 @@ def _write(answers: Answers, path: Path, vectors: str | None) -> int:
                 raise OtherShape from problem
             raise
         except duckdb.IOException as problem:
-            if path.name in str(problem):  # DuckDB writes beside it at first, to tmp_NAME
+            if path.name in str(problem):
                 raise _unwritable(path, problem) from problem
             raise
     return int(written[0]) if written else 0
