@@ -42,9 +42,7 @@ def reading(state_path: Path, *, environment: str | None = None) -> Iterator[duc
 
 
 @contextmanager
-def snapshot(
-    state_path: Path, *, environment: str | None = None, memory_limit: str = MEMORY_LIMIT
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection of its own with a copy of every table of the state (but the lease) in its main schema.
 
     The file is let go before the block begins, so writers do not wait for the reader. `environment` keeps only that
@@ -55,9 +53,9 @@ def snapshot(
     with temporary_folder("batchops-") as spill:
         is_large = state_path.exists() and state_path.stat().st_size > LARGE_BYTES
         con = (
-            open_scratch(spill, memory_limit=memory_limit)
+            open_scratch(spill, memory_limit=MEMORY_LIMIT)
             if is_large
-            else open_memory(memory_limit=memory_limit, temp_directory=spill)
+            else open_memory(memory_limit=MEMORY_LIMIT, temp_directory=spill)
         )
         with closing(con):
             with StateReader(state_path).reading(con):

@@ -21,14 +21,18 @@ def counts(yard: Yard, *words: str) -> dict[str, int]:
     return {action: count for action, count in rows.items() if count}
 
 
+def ask(yard: Yard, *templates: str, reuse: bool) -> None:
+    for template in templates:
+        yard.write(spec(template, reuse=reuse))
+        yard.apply()
+
+
 def paid(yard: Yard) -> int:
     return sum(yard.executed().values())
 
 
 def test_an_answer_made_under_reuse_false_is_reused_by_its_row_once_reuse_is_true(yard: Yard) -> None:
-    for template in (A, B):
-        yard.write(spec(template, reuse=False))
-        yard.apply()
+    ask(yard, A, B, reuse=False)
     yard.write(spec(A, reuse=True))
     assert counts(yard) == {"reuse": ROWS}
     yard.apply()
@@ -67,18 +71,14 @@ def test_a_row_that_stands_unasked_takes_the_answer_that_another_row_got(yard: Y
 
 
 def test_reuse_false_takes_no_answer_that_another_row_may_have_asked_for(yard: Yard) -> None:
-    for template in (A, B):
-        yard.write(spec(template, reuse=True))
-        yard.apply()
+    ask(yard, A, B, reuse=True)
     yard.write(spec(A, reuse=False))
     assert counts(yard) == {"resubmit": ROWS}
 
 
 @pytest.mark.parametrize("words", [(), ("--replace", "chat")], ids=["plain", "replaced"])
 def test_replacing_a_row_that_may_reuse_an_earlier_answer_asks_it_again(yard: Yard, words: tuple[str, ...]) -> None:
-    for template in (A, B):
-        yard.write(spec(template, reuse=False))
-        yard.apply()
+    ask(yard, A, B, reuse=False)
     yard.write(spec(A, reuse=True))
     yard.apply(*words)
     assert paid(yard) == (3 if words else 2) * ROWS

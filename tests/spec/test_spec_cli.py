@@ -10,19 +10,12 @@ from pathlib import Path
 
 import pytest
 from crew import shared_crew
+from spec_bench import JOB
 
 from batchops.cli.init import scaffold
 from batchops.spec.editor import job_schema
 
 ROOT = Path(__file__).parents[2]
-JOB = """\
-name: labels
-source:
-  query: SELECT 1 AS id
-  key: id
-model: gpt-4o-mini
-template: "{{ id }}"
-"""
 UNTIDY = "model: gpt-4o-mini\nname: labels\nsource:\n    query: SELECT 1 AS id\n    key: id # why\ntemplate: x\n"
 
 
