@@ -9,21 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
 from batchops import __version__
 from batchops.diagnostics import BatchopsError, Stale, error
-from batchops.engine.gather import NO_LIMIT, gather
+from batchops.engine.gather import NO_LIMIT, Gathered, gather
 from batchops.engine.look import look
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project
 from batchops.engine.saved import SavedPlan, check_identity, restrict, save_plan, was_applied
 from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
-from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, sweep_work
+from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, MEMORY_LIMIT, sweep_work
 from batchops.exhaustion import is_out_of_memory, work_told
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from batchops.store.store import StateStore
 
 Emit = Callable[[Event], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,17 @@ def make_plan(
             return plan
 
     with work_told(project.work_folder.parent):
-        try:
-            return planned(FRUGAL_LIMIT)
-        except duckdb.OutOfMemoryException as problem:
-            if not is_out_of_memory(problem):
-                raise
-        return planned(GENEROUS_LIMIT)
+        return _with_enough_memory(planned, FRUGAL_LIMIT)
+
+
+def _with_enough_memory(made: Callable[[str], T], limit: str) -> T:
+    """What `made` makes in `limit` of memory, writing nothing; made anew with more where that is too little."""
+    try:
+        return made(limit)
+    except duckdb.OutOfMemoryException as problem:
+        if not is_out_of_memory(problem):
+            raise
+    return made(GENEROUS_LIMIT)
 
 
 def apply(
@@ -127,18 +134,8 @@ def apply(
         sweep_answers(store)
         convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop, fail_fast=fail_fast)
         convergence.refresh()
-        gathered = gather(
-            project,
-            jobs,
-            is_whole_project=scope.is_whole and saved is None,
-            keeps_rows=True,
-            limit=scope.limit if saved is None else NO_LIMIT,
-            replaced=scope.replaced(jobs),
-        )
+        gathered, plan = _with_enough_memory(partial(_to_apply, project, jobs, scope, saved, samples), MEMORY_LIMIT)
         stack.callback(gathered.close)
-        if saved is not None:
-            restrict(gathered, saved, is_resumed=was_applied(project, saved))
-        plan = assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=samples)
         if saved is not None:
             plan = replace(plan, plan_id=saved.plan.plan_id)
         guard(plan, allow.cost_over, allow_unknown_cost=allow.unknown_cost, allow_protected=allow.protected)
@@ -146,6 +143,28 @@ def apply(
             raise BatchopsError(error("not_approved", "Not applied.", "Only `yes` applies the plan. Nothing was paid."))
         emit(ApplyStart(plan.plan_id, project.name, project.environment, summary_of(plan)))
         return convergence.converge(gathered, plan, wait=wait, timeout=timeout)
+
+
+def _to_apply(
+    project: Project, jobs: Sequence[Job], scope: Scope, saved: SavedPlan | None, samples: int, memory: str
+) -> tuple[Gathered, Plan]:
+    """What an apply would do, and the rows to do it with, which are to be closed. Raises Stale."""
+    gathered = gather(
+        project,
+        jobs,
+        is_whole_project=scope.is_whole and saved is None,
+        keeps_rows=True,
+        limit=scope.limit if saved is None else NO_LIMIT,
+        replaced=scope.replaced(jobs),
+        memory=memory,
+    )
+    try:
+        if saved is not None:
+            restrict(gathered, saved, is_resumed=was_applied(project, saved))
+        return gathered, assemble(gathered, look(project, scope.addresses(jobs), offline=True), samples=samples)
+    except BaseException:
+        gathered.close()
+        raise
 
 
 def _convergence(

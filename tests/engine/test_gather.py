@@ -19,12 +19,13 @@ from batchops.engine import gather as gathering
 from batchops.engine import operations, sources, work
 from batchops.engine.approved import job_record
 from batchops.engine.gather import Gathered, gather
-from batchops.engine.operations import make_plan
+from batchops.engine.operations import apply, make_plan
 from batchops.engine.planning import assemble
 from batchops.engine.project import Project, open_project
 from batchops.engine.saved import read_saved, restrict, save_plan
 from batchops.engine.work import GENEROUS_LIMIT
 from batchops.plan.diff import find_open
+from batchops.plan.events import StopFlag
 from batchops.plan.model import Action, Plan
 from batchops.settings import load_settings
 from batchops.store.job_changes import RecordPlan
@@ -358,7 +359,9 @@ def test_a_saved_plan_is_stale_when_a_row_to_pay_again_changed_while_it_was_read
         gathered.close()
 
 
-def test_a_plan_that_needs_more_memory_is_made_again_with_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def memory_given(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The limits under which rows are gathered, the first of them too small for the rows of the job."""
     given: list[str] = []
 
     def noted(*words: Any, memory: str, **more: Any) -> Gathered:
@@ -367,10 +370,31 @@ def test_a_plan_that_needs_more_memory_is_made_again_with_it(bench: Bench, monke
 
     monkeypatch.setattr(operations, "gather", noted)
     monkeypatch.setattr(operations, "FRUGAL_LIMIT", "2MB")
+    monkeypatch.setattr(operations, "MEMORY_LIMIT", "2MB")
     bench.job(query="SELECT i AS id, 'x' || i AS text FROM range(20000) t(i)")
+    return given
+
+
+def test_a_plan_that_needs_more_memory_is_made_again_with_it(bench: Bench, memory_given: list[str]) -> None:
     with bench.opened() as project:
         plan = make_plan(project, offline=True, out=bench.root / "saved.plan")
     assert plan.jobs[0].rows == {Action.SUBMIT: 20_000}
-    assert given == ["2MB", GENEROUS_LIMIT]
+    assert memory_given == ["2MB", GENEROUS_LIMIT]
     assert (bench.root / "saved.plan").stat().st_size > 0
+    assert not list((bench.root / "state" / "work").iterdir())
+
+
+def test_an_apply_that_needs_more_memory_plans_again_with_it_before_anything_is_asked(
+    bench: Bench, memory_given: list[str]
+) -> None:
+    shown: list[Plan] = []
+
+    def approve(plan: Plan) -> bool:
+        shown.append(plan)
+        return False
+
+    with bench.opened() as project, pytest.raises(BatchopsError, match="Nothing was paid"):
+        apply(project, approve=approve, emit=lambda _: None, stop=StopFlag())
+    assert [plan.jobs[0].rows for plan in shown] == [{Action.SUBMIT: 20_000}]
+    assert memory_given == ["2MB", GENEROUS_LIMIT]
     assert not list((bench.root / "state" / "work").iterdir())
