@@ -15,6 +15,7 @@ from batchops.store.connection import sql_text
 from batchops.store.integrity import what_is_wrong
 
 _OF_SQL: Final = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
+_OF_STATE: Final = "Corrupt database file"
 _TEXTS: Final = ("answer", "message", "model")
 _READ: Final = frozenset({("submission_id", "UINTEGER"), ("line", "UINTEGER"), *((name, "VARCHAR") for name in _TEXTS)})
 
@@ -59,8 +60,11 @@ def is_of_sql(problem: duckdb.Error) -> bool:
 
 
 def _damage(con: duckdb.DuckDBPyConnection, paths: Sequence[Path], problem: Exception) -> BatchopsError | None:
-    """DuckDB says in many ways what is wrong with a file, most of them of no class."""
-    if not paths or isinstance(problem, duckdb.InterruptException):
+    """DuckDB says in many ways what is wrong with a file, most of them of no class.
+
+    Of the state, which is read beside them, whoever attached it tells.
+    """
+    if not paths or isinstance(problem, duckdb.InterruptException) or _OF_STATE in str(problem):
         return None
     if isinstance(problem, _OF_SQL) and _are_ours(con, paths):
         return None

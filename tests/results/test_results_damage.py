@@ -188,6 +188,22 @@ def test_an_answer_that_is_no_json_any_more_is_damage(
     assert "[answer_file_damaged]" in capfd.readouterr().err
 
 
+def test_a_damaged_state_is_not_taken_for_damaged_answers(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each block of the state in turn; those that the question does not read may pass unseen."""
+    path = project / "state" / "batchops.duckdb"
+    whole = path.read_bytes()
+    told = ""
+    for place in range(3 * 4096, len(whole), 262_144):
+        path.write_bytes(
+            whole[: place + 99] + bytes(byte ^ 0x5A for byte in whole[place + 99 : place + 139]) + whole[place + 139 :]
+        )
+        run(["explain", "review-sentiment@9"])
+        told += capfd.readouterr().err
+    assert "[state_damaged]" in told
+    assert "[answer_file_damaged]" not in told
+    assert "[bug]" not in told
+
+
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_a_full_disk_below_the_output_is_not_taken_for_damage(project: Path, form: str) -> None:
     command = [sys.executable, "-c", f"{CLI.format(64)}\nsys.exit(run())"]
