@@ -36,5 +36,5 @@ PARAMETERS: Final[Mapping[Endpoint, frozenset[str]]] = {
 ELSEWHERE: Final = frozenset({"model", "messages", "input", "prompt", "tools", "tool_choice"})
 """Names that a job writes elsewhere; other checks tell of them."""
 
-OF_SERVICES: Final = frozenset({"models", "reasoning_format"})
+OF_SERVICES: Final = frozenset({"models", "reasoning_format", "search_options"})
 """Names of some services that look like a slip in one of OpenAI's."""

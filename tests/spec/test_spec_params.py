@@ -26,7 +26,7 @@ OF_OTHER_SERVICES = (
     "deferred documents enable_thinking exclude_domains guided_choice guided_json guided_regex ignore_eos "
     "include_reasoning input_type length_penalty logits_processors max_new_tokens min_p min_tokens "
     "mirostat models num_predict n_predict plugins priority prompt_logprobs provider random_seed "
-    "reasoning_format reasoning_split repetition_penalty request_id route safe_prompt search_parameters "
+    "reasoning_format reasoning_split repetition_penalty request_id route safe_prompt search_options search_parameters "
     "skip_special_tokens stop_token_ids structured_outputs task thinking thinking_budget top_a top_k "
     "top_n_tokens transforms truncate truncate_prompt_tokens typical_p use_beam_search"
 )
