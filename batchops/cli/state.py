@@ -148,6 +148,9 @@ def pull(invocation: Invocation, *, file: Path, force: bool) -> int:
 
     source = state_path(invocation)
     target = invocation.root / file
+    if target.exists() and not target.is_file():
+        detail = f"{file} is a pipe or a device; the state is copied to a file."
+        raise BatchopsError(error("output_unwritable", "The output cannot be written.", detail))
     if target.exists() and (not force or target.samefile(source)):
         detail = f"{file} exists already. Choose another name, or overwrite it with --force."
         raise BatchopsError(error("files_in_the_way", "Files are in the way.", detail))

@@ -109,12 +109,17 @@ def read_plan_document(path: Path) -> dict[str, Any]:
 
 
 def write_plan_document(document: Mapping[str, Any], path: Path) -> None:
-    """Write a plan file; it is whole or not there at all."""
-    fresh = path.with_name(f".{path.name}.new")
+    """Write a plan file; it is whole or not there at all. A link stays one, and so does a pipe or a device."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False, default=str) + "\n", "utf-8")
-        fresh.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_text(text, "utf-8")
+            return
+        place = path.resolve()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = place.with_name(f".{place.name}.new")
+        fresh.write_text(text, "utf-8")
+        fresh.replace(place)
     except OSError as problem:
         detail = f'"{path}" cannot be written: {problem.strerror}.'
         raise BatchopsError(error("plan_unwritable", "Plan not saved.", detail)) from problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -26,6 +27,24 @@ def planned(yard: Yard) -> Yard:
     yard.write({"jobs/chat.yaml": job(rows=ROWS)})
     saved(yard)
     return yard
+
+
+def test_what_is_no_file_is_not_replaced_by_a_plan(yard: Yard) -> None:
+    """As /dev/null must not be, which root could."""
+    yard.write({"jobs/chat.yaml": job(rows=ROWS)})
+    pipe, link = yard.root / "pipe", yard.root / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(yard.root / "kept.json")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        saved(yard, name="pipe")
+        assert json.loads(os.read(reader, 1_000_000))["plan_id"]
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    saved(yard, name="link")
+    assert link.is_symlink()
+    assert json.loads((yard.root / "kept.json").read_text())["plan_id"]
 
 
 def test_a_saved_plan_is_applied_without_a_question_and_only_once(planned: Yard) -> None:

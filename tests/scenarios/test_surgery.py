@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,9 @@ def test_the_state_is_listed_shown_pulled_pushed_and_compacted(shop: Desk) -> No
     pulled = shop.run("state", "pull", "kept/copy.duckdb", "--json").json
     assert (pulled["lineage"], pulled["serial"]) == (listed["state"]["lineage"], listed["state"]["serial"])
     assert codes(shop.run("state", "pull", "kept/copy.duckdb", "--json", code=1)) == ["files_in_the_way"]
+    os.mkfifo(shop.root / "pipe")
+    assert codes(shop.run("state", "pull", "pipe", "--force", "--json", code=1)) == ["output_unwritable"]
+    assert (shop.root / "pipe").is_fifo()
     leavings = [state(shop).with_name("batchops.duckdb.0f.new"), state(shop).parent / "answers" / "000009.parquet.new"]
     for file in leavings:
         file.write_text("half made")
