@@ -51,7 +51,6 @@ A verb that is a word of Python has an underscore behind its module's name: `imp
 """
 
 _COMPLETE = "_BATCHOPS_COMPLETE"
-_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def module_of(verb: str) -> str:
@@ -111,11 +110,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _leave_quietly()
     except OSError as problem:
-        if problem.errno in _FULL:
-            return _output_full(problem)
-        if problem.errno != errno.EPIPE:
+        if problem.errno == errno.EPIPE:
+            return _leave_quietly()
+        if not _is_full(problem):
             raise
-        return _leave_quietly()
+        return _output_full(problem)
     return code
 
 
@@ -136,7 +135,7 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(as_json=as_json)
     except Exception as problem:
-        if isinstance(problem, OSError) and problem.errno in (errno.EPIPE, *_FULL):
+        if isinstance(problem, OSError) and (problem.errno == errno.EPIPE or _is_full(problem)):
             raise
         return _bug(arguments, as_json=as_json)
 
@@ -219,6 +218,12 @@ def _bug(arguments: list[str], *, as_json: bool) -> int:
     else:
         click.echo(f"{summary} {detail}\n  The traceback is {where}", err=True)
     return ExitCode.ERROR
+
+
+def _is_full(problem: OSError) -> bool:
+    from batchops.exhaustion import is_full  # it imports duckdb
+
+    return is_full(problem)
 
 
 def _output_full(problem: OSError) -> int:

@@ -134,7 +134,9 @@ def apply(
         sweep_answers(store)
         convergence = _convergence(project, store, jobs, scope, emit=emit, stop=stop, fail_fast=fail_fast)
         convergence.refresh()
-        gathered, plan = _with_enough_memory(partial(_to_apply, project, jobs, scope, saved, samples), MEMORY_LIMIT)
+        gathered, plan = _with_enough_memory(
+            partial(_plan_to_apply, project, jobs, scope, saved, samples), MEMORY_LIMIT
+        )
         stack.callback(gathered.close)
         if saved is not None:
             plan = replace(plan, plan_id=saved.plan.plan_id)
@@ -145,7 +147,7 @@ def apply(
         return convergence.converge(gathered, plan, wait=wait, timeout=timeout)
 
 
-def _to_apply(
+def _plan_to_apply(
     project: Project, jobs: Sequence[Job], scope: Scope, saved: SavedPlan | None, samples: int, memory: str
 ) -> tuple[Gathered, Plan]:
     """What an apply would do, and the rows to do it with, which are to be closed. Raises Stale."""

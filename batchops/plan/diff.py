@@ -20,7 +20,7 @@ from batchops.plan.model import Reason
 
 MOST_TEMPORARY = 2_000_000
 """Rows whose changes may lie in memory, where each takes some 100 bytes until it is spilled: beside 40,000,000 of them
-DuckDB finds no room to tell equal requests in the 400 MB of a plan (measured, 2026-11)."""
+DuckDB finds no room in 400 MB to tell equal requests (measured, 2026-11)."""
 
 _PART_REASONS = {
     "model": Reason.MODEL_CHANGED,

@@ -8,6 +8,7 @@ as a failure too.
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -351,7 +352,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123  a descriptor is no path
+        with os.fdopen(descriptor, "wb") as file:
             yield file
         Path(name).replace(path)
     except BaseException:
