@@ -13,8 +13,11 @@ from batchops.engine.project import Project
 from batchops.plan.model import BatchAction
 from batchops.providers.provider import Denied, Missing, Provider, ProviderError, RemoteBatch, Unreachable
 
-_POLLS: Final = 8
-"""Batches that are asked for at a time: ten million rows are 200 of them, and every reply comes from afar."""
+_POLLS: Final = 5
+"""Batches that are asked for at a time: ten million rows are 200 of them, and every reply comes from afar.
+
+Small services, such as those on Python's `http.server`, queue five connections: of eight at once one waits a second
+until it is tried again (measured, 2026-11)."""
 
 
 @dataclass(frozen=True)

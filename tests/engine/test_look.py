@@ -58,17 +58,20 @@ def project(tmp_path: Path, service: Service) -> Iterator[Project]:
         yield opened
 
 
-def test_several_batches_are_asked_for_at_a_time_and_shown_in_their_order(project: Project, service: Service) -> None:
-    together = threading.Barrier(4)
+def test_five_batches_are_asked_for_at_a_time_and_shown_in_their_order(project: Project, service: Service) -> None:
+    together, inside, most = threading.Barrier(5), threading.Semaphore(5), []
 
     def answer(batch_id: str) -> RemoteBatch:
+        most.append(inside.acquire(blocking=False))
         together.wait(PATIENCE_SECONDS)  # breaks where fewer are asked for at a time
+        inside.release()
         return shown(batch_id)
 
     service.answer = answer
     ids = [f"batch_{number}" for number in range(1, BATCHES + 1)]
     assert [found.remote.id for found in look(project) if found.remote is not None] == ids
     assert sorted(service.asked) == sorted(ids)
+    assert all(most), "more than small services queue"
 
 
 def test_provider_that_cannot_be_reached_is_not_asked_for_every_batch(project: Project, service: Service) -> None:
