@@ -17,7 +17,7 @@ import duckdb
 from batchops.diagnostics import BatchopsError, error
 from batchops.exhaustion import scratch_unwritable
 from batchops.results.damage import damage_told, scratch_folder
-from batchops.results.ordering import has_long_answers, in_order
+from batchops.results.ordering import MANY_ROWS, Amount, Ordering, amount
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
 from batchops.store.connection import lift_memory_limit, sql_text
@@ -39,7 +39,6 @@ _LONG_TOGETHER = 64
 # Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
 # latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
 _STANDING = """
-CREATE OR REPLACE VIEW main.standing AS
 WITH unasked AS (SELECT digest, round FROM main.requests WHERE state = 0 AND outcome IS NULL AND round > 0),
 earlier AS (
     SELECT u.digest, u.round, max(q.round) AS asked_round
@@ -75,11 +74,11 @@ _NO_ANSWERS = (
 
 _ERRORS = """TRY_CAST(json_extract(b.remote, '$.errors.data') AS STRUCT(line BIGINT, message VARCHAR)[])"""
 _SAYINGS = " ".join(f"WHEN {sql_text(outcome)} THEN {sql_text(said)}" for outcome, said in UNSEEN.items())
-_MESSAGE = f"""CASE WHEN a.line IS NOT NULL THEN a.message ELSE coalesce(
+_MESSAGE = f"""coalesce(
     list_filter({_ERRORS}, lambda e: e.line = o.line + 1)[1].message,
     list_filter({_ERRORS}, lambda e: e.line IS NULL)[1].message,
-    CASE j.class {_SAYINGS} END) END"""
-"""SQL: what the line said; for a request without one what its batch said of it, or how it ended."""
+    CASE j.class {_SAYINGS} END)"""
+"""SQL: what its batch said of a request, or how it ended; it counts where no line says more."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +111,17 @@ class Answers:
     @cached_property
     def paths(self) -> tuple[Path, ...]:
         """See `answer_paths`."""
-        return answer_paths(self.con, self.job, self.folder)
+        return self._within_memory(partial(answer_paths, self.con, self.job, self.folder))
 
     @cached_property
+    def _amount(self) -> Amount:
+        with damage_told(self.con, self.paths):
+            return amount(self.con, self.job.job_id, self.paths)
+
+    @property
     def are_long(self) -> bool:
         """Whether the answers are too long to be held in memory a few ten thousand at a time, as embeddings are."""
-        with damage_told(self.con, self.paths):
-            return has_long_answers(self.con, self.paths)
+        return self._amount is Amount.LONG
 
     def source(self) -> str:
         """SQL of every row of the job; see `relation`."""
@@ -126,21 +129,23 @@ class Answers:
 
     def select(self, columns: str) -> str:
         """SQL for `columns` of the selected rows, in the order of their keys."""
-        by, limit = order(self.job), self.selection.limit
-        rows = f"FROM ({self.source()}) WHERE {self.selection.where()}"
-        if self.are_long and (limit is None or limit > _BATCH_OF_ROWS):
-            return f"SELECT {columns} FROM {self._in_order(rows, by, limit)}"
-        return f"SELECT {columns} {rows} ORDER BY {', '.join(by)}{'' if limit is None else f' LIMIT {limit}'}"
+        by, limit, where = order(self.job), self.selection.limit, self.selection.where()
+        if self._amount is Amount.FEW:
+            top = "" if limit is None else f" LIMIT {limit}"
+            return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {', '.join(by)}{top}"
+        rows = f"FROM ({recorded_rows(self.job)}) WHERE {where}"
+        ordering = Ordering(self.con, rows, answer_relation(self.paths), with_answers, by, limit)
+        if self._amount is Amount.MANY or (limit is not None and limit <= _BATCH_OF_ROWS):
+            return f"SELECT {columns} FROM ({self._prepared(ordering.by_join)})"
+        return f"SELECT {columns} FROM ({self._prepared(partial(ordering.by_file, scratch_folder(self.con)))})"
 
-    def _in_order(self, rows: str, by: Sequence[str], limit: int | None) -> str:
-        """See `in_order`; again with all the memory it asks for, where what was allowed is too little."""
-        scratch = scratch_folder(self.con)
-        ordering = partial(in_order, self.con, rows, answer_relation(self.paths), order=by, limit=limit, folder=scratch)
+    def _prepared(self, ordering: Callable[[], str]) -> str:
+        """What `ordering` makes; again with all the memory it asks for, where what was allowed is too little."""
         try:
             with damage_told(self.con, self.paths):
                 return self._within_memory(ordering)
         except OSError as problem:
-            raise scratch_unwritable(scratch, problem.strerror or str(problem)) from problem
+            raise scratch_unwritable(scratch_folder(self.con), problem.strerror or str(problem)) from problem
 
     def stream(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The selected rows, one by one; see `batches`."""
@@ -167,9 +172,15 @@ class Answers:
             return step()
 
 
-def prepare(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the views of this module in a snapshot; may repeat."""
-    con.execute(_STANDING)
+def prepare(con: duckdb.DuckDBPyConnection, *, is_copy: bool = False) -> None:
+    """Make the relation of this module in a connection of `reading`, or of `snapshot`, whose tables are a copy.
+
+    There it is a table where it holds many rows: joined with one more it does not always fit into memory.
+    """
+    rows = con.execute("SELECT count(*) FROM main.rows").fetchone()
+    assert rows is not None
+    kind = "TABLE" if is_copy and rows[0] > MANY_ROWS else "VIEW"
+    con.execute(f"CREATE {kind} main.standing AS {_STANDING}")
 
 
 def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
@@ -177,6 +188,11 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
 
     `has_answer`, `submission_id` and `line` tell where the answer is from.
     """
+    return with_answers(f"({recorded_rows(job)})", answer_relation(paths))
+
+
+def recorded_rows(job: RecordedJob) -> str:
+    """SQL of what the state alone knows of each row, for `with_answers`."""
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
@@ -186,12 +202,10 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
     SELECT j.key, j.state, j.is_removed,
            CASE WHEN j.state = 1 THEN '{IN_FLIGHT}' WHEN j.state = 5 THEN '{HELD}'
                 ELSE coalesce(j.class, '{PENDING}') END AS status,
-           CASE WHEN j.state = 2 THEN a.answer END AS answer,
            CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN j.class END AS error_class,
            CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN o.code END AS error_code,
-           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN {_MESSAGE} END AS error_message,
-           j.attempts,
-           coalesce(a.model, b.model, {sql_text(job.model) if job.model else "NULL"}) AS model,
+           CASE WHEN j.has_ended AND j.class <> 'succeeded' THEN {_MESSAGE} END AS told_of_batch,
+           j.attempts, coalesce(b.model, {sql_text(job.model) if job.model else "NULL"}) AS asked_model,
            o.finish AS finish_reason,
            o.input_tokens, o.output_tokens, o.cached_tokens, o.reasoning_tokens,
            o.cost_nano_usd / 1e9 AS cost_usd,
@@ -200,7 +214,17 @@ def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
     FROM judged j
     LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
     LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
-    LEFT JOIN {answer_relation(paths)} a ON a.submission_id = o.submission_id AND a.line = o.line
+    """
+
+
+def with_answers(rows: str, answers: str) -> str:
+    """SQL of each of `rows`, a relation of `recorded_rows`, with what its line in the relation `answers` says."""
+    return f"""
+    SELECT r.* EXCLUDE (told_of_batch, asked_model), CASE WHEN r.has_answer THEN a.answer END AS answer,
+           CASE WHEN r.error_class IS NOT NULL AND a.line IS NOT NULL THEN a.message ELSE r.told_of_batch END
+               AS error_message,
+           coalesce(a.model, r.asked_model) AS model
+    FROM {answers} a RIGHT JOIN {rows} r ON a.submission_id = r.submission_id AND a.line = r.line
     """
 
 
@@ -228,14 +252,13 @@ def key_parts(job: RecordedJob) -> tuple[tuple[str, bool], ...]:
 
 
 def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path) -> tuple[Path, ...]:
-    """The answer files that this job's rows point into. Raises BatchopsError when one is gone."""
+    """The answer files of the batches that this job's rows point into. Raises BatchopsError when one is gone."""
     found = con.execute(
         """
-        SELECT DISTINCT f.path
-        FROM main.standing s
-        JOIN main.outcomes o ON o.submission_id = s.submission_id AND o.line = s.line
-        JOIN main.answer_files f ON f.file_no = o.answer_file AND f.dropped_at IS NULL
-        WHERE s.job_id = ? ORDER BY f.path
+        SELECT path FROM main.answer_files WHERE dropped_at IS NULL AND file_no IN (
+            SELECT answer_file FROM main.outcomes
+            WHERE submission_id IN (SELECT submission_id FROM main.standing WHERE job_id = ?))
+        ORDER BY path
         """,
         [job.job_id],
     ).fetchall()

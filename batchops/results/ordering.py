@@ -1,13 +1,17 @@
-"""Long answers in the order of their keys, by way of a file.
+"""Answers in the order of their keys, in bounded memory: however many they are, and however long.
 
-DuckDB's sort spills by rows and not by bytes: 100,000 texts of 20 kB do not fit through it in 1 GB (2.0, 2026-11). So
-everything but the answers is sorted there, and each answer is looked up in a file where it was put as it came.
+A few are sorted by the query that reads them. Of many, the rows are put in order first, without their answers, and then
+each answer is laid beside its row: a query that joins all tables and sorts what comes of it holds too much of each at
+once (4,000,000 answers of 220 bytes do not go through it in 1 GB). Long answers pass through a file: DuckDB's sort
+spills by rows and not by bytes, and 100,000 texts of 20 kB do not fit through it in 1 GB (2.0, 2026-11).
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -16,15 +20,35 @@ import orjson
 
 from batchops.store.connection import sql_text
 
+MANY_ROWS: Final = 500_000
 LONG_BYTES: Final = 500
 """Answers that are longer on average are long; the sort holds 122,880 rows of each thread in memory."""
 MANY_BYTES: Final = 64 * 10**6
 """So much text may be sorted in any case."""
 _SAMPLED: Final = 2_048
 _TOGETHER: Final = 128
+_AS_WRITTEN: Final = "'join_order,build_side_probe_side'"
+"""A join then holds its right side: the rows, not the answers."""
 
 
-def has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
+class Amount(Enum):
+    """What there is to be put in order; it decides how."""
+
+    FEW = auto()
+    MANY = auto()
+    LONG = auto()
+
+
+def amount(con: duckdb.DuckDBPyConnection, job_id: int, paths: Sequence[Path]) -> Amount:
+    """The amount of a job's rows in a snapshot, whose answers are in the files `paths`."""
+    if _has_long_answers(con, paths):
+        return Amount.LONG
+    rows = con.execute("SELECT count(*) FROM main.rows WHERE job_id = ?", [job_id]).fetchone()
+    assert rows is not None
+    return Amount.MANY if rows[0] > MANY_ROWS else Amount.FEW
+
+
+def _has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
     """Whether there are too many too long texts in these answer files for a sort; read from a few of their pages."""
     if not paths:
         return False
@@ -41,58 +65,83 @@ def has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> b
     return mean > LONG_BYTES and mean * count > MANY_BYTES
 
 
-def in_order(
-    con: duckdb.DuckDBPyConnection, rows: str, answers: str, *, order: Sequence[str], limit: int | None, folder: Path
-) -> str:
-    """SQL of the relation `rows`, in `order`, as a file in `folder` that is read in bounded memory.
+@dataclass(frozen=True)
+class Ordering:
+    """Puts `rows` of a snapshot in `order`, and cuts them at `limit`.
 
-    `rows` has `submission_id` and `line`, which find the column `answer` in the relation `answers`, and `has_answer`.
-    The connection keeps the order of what it reads from now on.
+    `rows` is SQL of a relation with `has_answer`, and `submission_id` and `line`, which find the column `answer` in the
+    relation `answers`; `join` makes SQL of rows with their answers. Each step makes one large join, and leaves it in a
+    table: the tables of two do not always fit beside each other, whatever they are allowed. Both methods change how the
+    connection works.
     """
-    con.execute("SET preserve_insertion_order = true")
-    top = "" if limit is None else f" LIMIT {limit}"
-    con.execute(
-        f"CREATE OR REPLACE TABLE main.picked AS"
-        f" SELECT * EXCLUDE (answer) FROM ({rows}) ORDER BY {', '.join(order)}{top}"
-    )
-    spool, ordered = folder / "answers", folder / "ordered.jsonl"
-    with spool.open("w+b") as file:
-        places = _spool(con, answers, file)
-        with ordered.open("wb") as lines:
-            longest = max((_write(lines, line) for line in _lines(con, file, *places)), default=0)
-    spool.unlink()
-    described = con.execute("DESCRIBE main.picked").fetchall()
-    columns = ", ".join(f"{sql_text(name)}: {sql_text(kind)}" for name, kind, *_ in [*described, ("answer", "VARCHAR")])
-    return (
-        f"read_json({sql_text(str(ordered))}, format = 'newline_delimited', columns = {{{columns}}},"
-        f" maximum_object_size = {max(longest, 1 << 24)})"
-    )
+
+    con: duckdb.DuckDBPyConnection
+    rows: str
+    answers: str
+    join: Callable[[str, str], str]
+    order: Sequence[str]
+    limit: int | None
+
+    def by_join(self) -> str:
+        """SQL of the rows and their answers, in order."""
+        self._pick()
+        self.con.execute(f"CREATE OR REPLACE TABLE main.told AS {self.join('main.picked', self.answers)}")
+        self.con.execute("DROP TABLE main.picked")
+        return f"FROM main.told ORDER BY {', '.join(self.order)}"
+
+    def by_file(self, folder: Path) -> str:
+        """The same, as a file in `folder` that is read in bounded memory."""
+        self._pick()
+        told = self.join("main.picked", self.answers)
+        self.con.execute("SET preserve_insertion_order = true")
+        self.con.execute(
+            f"CREATE OR REPLACE TABLE main.told AS"
+            f" SELECT * EXCLUDE (answer) FROM ({told}) ORDER BY {', '.join(self.order)}"
+        )
+        spool, ordered = folder / "answers", folder / "ordered.jsonl"
+        with spool.open("w+b") as file:
+            places = _spool(self.con, self.answers, file)
+            with ordered.open("wb") as lines:
+                longest = max((_write(lines, line) for line in _lines(self.con, file, *places)), default=0)
+        spool.unlink()
+        described = self.con.execute("DESCRIBE main.told").fetchall()
+        columns = ", ".join(
+            f"{sql_text(name)}: {sql_text(kind)}" for name, kind, *_ in [*described, ("answer", "VARCHAR")]
+        )
+        return (
+            f"FROM read_json({sql_text(str(ordered))}, format = 'newline_delimited', columns = {{{columns}}},"
+            f" maximum_object_size = {max(longest, 1 << 24)})"
+        )
+
+    def _pick(self) -> None:
+        """Make the table `picked`: the rows, in no order."""
+        self.con.execute("RESET disabled_optimizers")
+        self.con.execute("SET preserve_insertion_order = false")
+        top = "" if self.limit is None else f" ORDER BY {', '.join(self.order)} LIMIT {self.limit}"
+        self.con.execute(f"CREATE OR REPLACE TABLE main.picked AS FROM ({self.rows}){top}")
+        self.con.execute(f"SET disabled_optimizers = {_AS_WRITTEN}")
 
 
 def _spool(con: duckdb.DuckDBPyConnection, answers: str, file: BinaryIO) -> tuple[array[int], array[int]]:
-    """Write the answers as JSON texts, one after the other; where those of `picked` begin, and their lengths."""
-    row = con.execute("SELECT count(*) FROM main.picked").fetchone()
+    """Write the answers as JSON texts, one after the other; where those of `told` begin, and their lengths."""
+    row = con.execute("SELECT count(*) FROM main.told").fetchone()
     assert row is not None
     starts, lengths = array("Q", bytes(8 * row[0])), array("Q", bytes(8 * row[0]))
     position = 0
-    con.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")  # the rows are held, not the answers
-    try:
-        result = con.execute(
-            f"SELECT p.rowid, a.answer FROM {answers} a JOIN main.picked p USING (submission_id, line)"
-            " WHERE p.has_answer AND a.answer IS NOT NULL"
-        )
-        while found := result.fetchmany(_TOGETHER):
-            for place, answer in found:
-                starts[place], lengths[place] = position, file.write(orjson.dumps(answer))
-                position += lengths[place]
-    finally:
-        con.execute("RESET disabled_optimizers")
+    result = con.execute(
+        f"SELECT p.rowid, a.answer FROM {answers} a JOIN main.told p USING (submission_id, line)"
+        " WHERE p.has_answer AND a.answer IS NOT NULL"
+    )
+    while found := result.fetchmany(_TOGETHER):
+        for place, answer in found:
+            starts[place], lengths[place] = position, file.write(orjson.dumps(answer))
+            position += lengths[place]
     return starts, lengths
 
 
 def _lines(con: duckdb.DuckDBPyConnection, file: BinaryIO, starts: array[int], lengths: array[int]) -> Iterator[bytes]:
     """The rows as JSON objects, each with its answer."""
-    result = con.execute("SELECT to_json(p)::VARCHAR FROM main.picked p")
+    result = con.execute("SELECT to_json(p)::VARCHAR FROM main.told p")
     place = 0
     while found := result.fetchmany(_TOGETHER):
         for (text,) in found:

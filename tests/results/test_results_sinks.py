@@ -20,7 +20,7 @@ from batchops.diagnostics import BatchopsError
 from batchops.results import answers, ordering
 from batchops.results.answers import Answers, Selection, prepare
 from batchops.results.sinks import SINKS, Target, sink
-from batchops.store.connection import open_memory
+from batchops.store.connection import open_memory, open_scratch
 from batchops.store.snapshot import snapshot
 from batchops.terminal import cells
 
@@ -54,7 +54,7 @@ def write(path: Path, address: str, form: str, *, width: int | None = None, **se
     out = io.BytesIO()
     file = path.parent / f"out.{form}"
     with snapshot(path) as con:
-        prepare(con)
+        prepare(con, is_copy=True)
         found = Answers(con, the_job(con, address), path.parent, Selection(**selection))
         sink(form)(found, Target(out, path=file, width=width))
     return out.getvalue()
@@ -104,8 +104,8 @@ def test_a_table_of_nasty_texts_has_one_line_a_row_and_no_control_character(tmp_
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "table"])
 @pytest.mark.parametrize("case", ["nasty", "review-sentiment"])
-@pytest.mark.parametrize("selection", [{"everything": True}, {"limit": 7}], ids=["all", "limit"])
-def test_long_answers_are_put_in_order_through_a_file_with_the_same_result(
+@pytest.mark.parametrize("selection", [{"everything": True}, {"limit": 7}, {"limit": 2}], ids=["all", "limit", "few"])
+def test_many_and_long_answers_are_put_in_order_in_other_ways_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, case: str, selection: dict[str, Any]
 ) -> None:
     path = tmp_path / "s.duckdb"
@@ -114,14 +114,14 @@ def test_long_answers_are_put_in_order_through_a_file_with_the_same_result(
     else:
         every_state(path).write()
     written = []
-    for held_bytes in (10**9, 0):
-        monkeypatch.setattr(ordering, "LONG_BYTES", 0)
-        monkeypatch.setattr(ordering, "MANY_BYTES", held_bytes)
-        monkeypatch.setattr(answers, "_BATCH_OF_ROWS", 2048 if held_bytes else 2)
+    for amount in ordering.Amount:
+        monkeypatch.setattr(answers, "amount", lambda *_, amount=amount: amount)
+        monkeypatch.setattr(answers, "MANY_ROWS", 10**9 if amount is ordering.Amount.FEW else 0)
+        monkeypatch.setattr(answers, "_BATCH_OF_ROWS", 2)
         printed = write(path, case, form, **selection)
         written.append(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed)
-    assert written[0] == written[1]
-    assert len(written[0]) > 5
+    assert written[0] == written[1] == written[2]
+    assert len(written[0]) > 1
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
@@ -145,13 +145,56 @@ def test_more_answers_than_memory_holds_come_out_in_order(
     assert all(key == int(start) * 7919 % 10_000 for key, start in found)
 
 
+def test_amount_of_answers_is_told_by_their_length_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("short")
+    batch = state.submission(job)
+    for number in range(10):
+        state.answered(job, f"{number}", batch, number, "a" * 100)
+    path = state.write()
+    with snapshot(path) as con:
+        prepare(con)
+        recorded = the_job(con, "short")
+        paths = Answers(con, recorded, path.parent).paths
+        told = partial(ordering.amount, con, recorded.job_id, paths)
+        assert told() is ordering.Amount.FEW
+        monkeypatch.setattr(ordering, "MANY_ROWS", 9)
+        assert told() is ordering.Amount.MANY
+        monkeypatch.setattr(ordering, "LONG_BYTES", 99)
+        assert told() is ordering.Amount.MANY
+        monkeypatch.setattr(ordering, "MANY_BYTES", 999)
+        assert told() is ordering.Amount.LONG
+
+
+def test_many_answers_come_out_in_the_memory_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 answers with 70 MB: one query of all tables and the answers, sorted, needs more."""
+    state = State(tmp_path / "s.duckdb")
+    job = state.job("short")
+    batch = state.submission(job)
+    for number in range(100_000):
+        state.answered(job, f"{number * 7919 % 100_000:05}", batch, number, f"{number:08}" * 30)
+    path = state.write()
+
+    def refused(_: object) -> None:
+        raise AssertionError("more memory was asked for")
+
+    monkeypatch.setattr(answers, "lift_memory_limit", refused)
+    monkeypatch.setattr(
+        "batchops.store.snapshot.open_memory", lambda **given: open_scratch(tmp_path, memory_limit="70MB")
+    )
+    for module in (answers, ordering):
+        monkeypatch.setattr(module, "MANY_ROWS", 1_000)
+    write(path, "short", "parquet")
+    found = [row["id"] for row in read_parquet(tmp_path / "out.parquet")]
+    assert found == [f"{number:05}" for number in range(100_000)]
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
-@pytest.mark.parametrize("long_bytes", [10**9, 0], ids=["sorted", "by way of a file"])
+@pytest.mark.parametrize("amount", ordering.Amount)
 def test_answers_come_out_even_where_the_memory_that_is_allowed_is_too_little(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, long_bytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, amount: ordering.Amount
 ) -> None:
-    monkeypatch.setattr(ordering, "LONG_BYTES", long_bytes)
-    monkeypatch.setattr(ordering, "MANY_BYTES", 0)
+    monkeypatch.setattr(answers, "amount", lambda *_: amount)
     state = State(tmp_path / "s.duckdb")
     job = state.job("short")
     batch = state.submission(job)
