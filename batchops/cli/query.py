@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,8 @@ from batchops.cli.reading import copied_state, state_path
 from batchops.diagnostics import BatchopsError, UsageProblem, error
 
 if TYPE_CHECKING:
+    import duckdb
+
     from batchops.results.query import Found
     from batchops.results.sinks import Target
 
@@ -35,31 +38,48 @@ def command(invocation: Invocation, sql: str, form: str | None) -> None:
     batchops query 'SELECT job, sum(cost_usd) FROM batches GROUP BY ALL' --format csv
     """
     from batchops.results.output import open_output
-    from batchops.results.query import QueryRoom
-    from batchops.views.diagnostics import render_text
 
     if invocation.json and form not in {None, "json"}:
         raise UsageProblem(error("format_conflict", "Formats conflict.", f"--json is json, --format says {form}."))
     wanted = form or ("json" if invocation.json else "table")
-    is_json = wanted in {"json", "jsonl"}
-    with copied_state(invocation) as con:
-        room = QueryRoom(con, state_path(invocation).parent)
-        room.prepare()
-        told = list(room.problems)
-        try:
-            found = room.run(sys.stdin.read() if sql == "-" else sql)
-        except BatchopsError as problem:
-            told = [each for each in told if each not in problem.diagnostics]
-            raise
-        finally:
-            if told:
-                invocation.note(render_text(told, color=invocation.colors(sys.stderr)))
+    with ExitStack() as stack:
+        found = _answered(invocation, stack, sys.stdin.read() if sql == "-" else sql)
+        is_json = wanted in {"json", "jsonl"}
         if is_json and (twice := [name for name, count in Counter(found.columns).items() if count > 1]):
             detail = f'Several columns are called "{twice[0]}"; an object holds one. Rename with AS.'
             raise UsageProblem(error("duplicate_column", "Duplicate column.", detail))
         with open_output(None) as target:
             for line in _lines(found, wanted, target):
                 target.stream.write(line)
+
+
+def _answered(invocation: Invocation, stack: ExitStack, sql: str) -> Found:
+    """What a query finds, to be read while `stack` is open; with all memory where what is allowed is too little."""
+    from batchops.results.query import QueryOutOfMemory
+
+    try:
+        return _asked(invocation, stack.enter_context(copied_state(invocation)), sql)
+    except QueryOutOfMemory:
+        stack.close()
+    return _asked(invocation, stack.enter_context(copied_state(invocation)), sql, with_all_memory=True)
+
+
+def _asked(invocation: Invocation, con: duckdb.DuckDBPyConnection, sql: str, *, with_all_memory: bool = False) -> Found:
+    from batchops.results.query import QueryOutOfMemory, QueryRoom
+    from batchops.views.diagnostics import render_text
+
+    room = QueryRoom(con, state_path(invocation).parent)
+    room.prepare(with_all_memory=with_all_memory)
+    told = list(room.problems)
+    try:
+        return room.run(sql)
+    except BatchopsError as problem:
+        is_final = with_all_memory or not isinstance(problem, QueryOutOfMemory)
+        told = [each for each in told if is_final and each not in problem.diagnostics]
+        raise
+    finally:
+        if told:
+            invocation.note(render_text(told, color=invocation.colors(sys.stderr)))
 
 
 def _lines(found: Found, form: str, target: Target) -> Iterable[bytes]:

@@ -53,7 +53,7 @@ def copied_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
     from batchops.store.snapshot import snapshot
 
     with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
-        prepare(con, is_copy=True)
+        prepare(con)
         yield con
 
 

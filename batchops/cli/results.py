@@ -48,7 +48,7 @@ def command(
     selection = Selection(statuses=_statuses(statuses), limit=limit, everything=everything)
     with copied_state(invocation) as con:
         found, is_recorded = recorded_or_declared(con, job, invocation)
-        answers = Answers(con, found, state_path(invocation).parent, selection)
+        answers = Answers(con, found, state_path(invocation).parent, selection).materialized()
         with open_output(output, needs_file=form in NEEDS_FILE) as target:
             count = write(answers, target)
     if count == 0 and limit != 0:

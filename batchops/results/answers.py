@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import duckdb
 from batchops.diagnostics import BatchopsError, error
 from batchops.exhaustion import scratch_unwritable
 from batchops.results.damage import damage_told, scratch_folder
-from batchops.results.ordering import MANY_ROWS, Amount, Ordering, amount
+from batchops.results.ordering import Amount, Ordering, amount, has_many_rows
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
 from batchops.store.connection import lift_memory_limit, sql_text
@@ -39,6 +39,7 @@ _LONG_TOGETHER = 64
 # Which request stands for each row: its own, or, while a new round has not been asked yet, the round before. And its
 # latest try that was judged or is in flight: a try that was withdrawn leaves the request without one.
 _STANDING = """
+CREATE OR REPLACE VIEW main.standing AS
 WITH unasked AS (SELECT digest, round FROM main.requests WHERE state = 0 AND outcome IS NULL AND round > 0),
 earlier AS (
     SELECT u.digest, u.round, max(q.round) AS asked_round
@@ -90,7 +91,7 @@ class Selection:
     everything: bool = False
 
     def where(self) -> str:
-        """An SQL condition on the columns of `relation`."""
+        """An SQL condition on the columns of `recorded_rows`."""
         present = "true" if self.everything else "NOT is_removed"
         if not self.statuses:
             return f"{present} AND ({self.everything} OR status <> '{PENDING}')"
@@ -107,11 +108,22 @@ class Answers:
     job: RecordedJob
     folder: Path
     selection: Selection = Selection()
+    standing: str = "main.standing"
+    """The relation that tells on which request each row stands."""
+
+    def materialized(self) -> Answers:
+        """The same, with `standing` in a table where many rows are in it: one join less in all that follows."""
+        if not has_many_rows(self.con, self.job.job_id):
+            return self
+        table = "main.stood"
+        rows = f"FROM {self.standing} WHERE job_id = {self.job.job_id}"
+        self._within_memory(lambda: self.con.execute(f"CREATE OR REPLACE TABLE {table} AS {rows}"))
+        return replace(self, standing=table)
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
         """See `answer_paths`."""
-        return self._within_memory(partial(answer_paths, self.con, self.job, self.folder))
+        return self._within_memory(partial(answer_paths, self.con, self.job, self.folder, self.standing))
 
     @cached_property
     def _amount(self) -> Amount:
@@ -124,8 +136,11 @@ class Answers:
         return self._amount is Amount.LONG
 
     def source(self) -> str:
-        """SQL of every row of the job; see `relation`."""
-        return relation(self.job, self.paths)
+        """SQL of every row of the job; see `with_answers`."""
+        return with_answers(f"({self._rows()})", answer_relation(self.paths))
+
+    def _rows(self) -> str:
+        return recorded_rows(self.job, self.standing)
 
     def select(self, columns: str) -> str:
         """SQL for `columns` of the selected rows, in the order of their keys."""
@@ -133,7 +148,7 @@ class Answers:
         if self._amount is Amount.FEW:
             top = "" if limit is None else f" LIMIT {limit}"
             return f"SELECT {columns} FROM ({self.source()}) WHERE {where} ORDER BY {', '.join(by)}{top}"
-        rows = f"FROM ({recorded_rows(self.job)}) WHERE {where}"
+        rows = f"FROM ({self._rows()}) WHERE {where}"
         ordering = Ordering(self.con, rows, answer_relation(self.paths), with_answers, by, limit)
         if self._amount is Amount.MANY or (limit is not None and limit <= _BATCH_OF_ROWS):
             return f"SELECT {columns} FROM ({self._prepared(ordering.by_join)})"
@@ -172,32 +187,18 @@ class Answers:
             return step()
 
 
-def prepare(con: duckdb.DuckDBPyConnection, *, is_copy: bool = False) -> None:
-    """Make the relation of this module in a connection of `reading`, or of `snapshot`, whose tables are a copy.
-
-    There it is a table where it holds many rows: joined with one more it does not always fit into memory.
-    """
-    rows = con.execute("SELECT count(*) FROM main.rows").fetchone()
-    assert rows is not None
-    kind = "TABLE" if is_copy and rows[0] > MANY_ROWS else "VIEW"
-    con.execute(f"CREATE {kind} main.standing AS {_STANDING}")
+def prepare(con: duckdb.DuckDBPyConnection) -> None:
+    """Make the view of this module in a snapshot."""
+    con.execute(_STANDING)
 
 
-def relation(job: RecordedJob, paths: Sequence[Path]) -> str:
-    """SQL of one line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest.
-
-    `has_answer`, `submission_id` and `line` tell where the answer is from.
-    """
-    return with_answers(f"({recorded_rows(job)})", answer_relation(paths))
-
-
-def recorded_rows(job: RecordedJob) -> str:
-    """SQL of what the state alone knows of each row, for `with_answers`."""
+def recorded_rows(job: RecordedJob, standing: str) -> str:
+    """SQL of what the state alone knows of each row, for `with_answers`; `standing` is that relation or a copy."""
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
         SELECT s.*, {OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
-        FROM main.standing s WHERE s.job_id = {job.job_id}
+        FROM {standing} s WHERE s.job_id = {job.job_id}
     )
     SELECT j.key, j.state, j.is_removed,
            CASE WHEN j.state = 1 THEN '{IN_FLIGHT}' WHEN j.state = 5 THEN '{HELD}'
@@ -218,7 +219,11 @@ def recorded_rows(job: RecordedJob) -> str:
 
 
 def with_answers(rows: str, answers: str) -> str:
-    """SQL of each of `rows`, a relation of `recorded_rows`, with what its line in the relation `answers` says."""
+    """SQL of each of `rows`, a relation of `recorded_rows`, with what its line in the relation `answers` says.
+
+    One line a row: key, status, answer (JSON text), error_*, attempts, model, tokens, cost, batch, digest; and
+    `has_answer`, `submission_id` and `line`, which tell where the answer is from.
+    """
     return f"""
     SELECT r.* EXCLUDE (told_of_batch, asked_model), CASE WHEN r.has_answer THEN a.answer END AS answer,
            CASE WHEN r.error_class IS NOT NULL AND a.line IS NOT NULL THEN a.message ELSE r.told_of_batch END
@@ -251,13 +256,13 @@ def key_parts(job: RecordedJob) -> tuple[tuple[str, bool], ...]:
     )
 
 
-def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path) -> tuple[Path, ...]:
-    """The answer files of the batches that this job's rows point into. Raises BatchopsError when one is gone."""
+def answer_paths(con: duckdb.DuckDBPyConnection, job: RecordedJob, folder: Path, standing: str) -> tuple[Path, ...]:
+    """The answer files that this job's rows point into. Raises BatchopsError when one is gone."""
     found = con.execute(
-        """
+        f"""
         SELECT path FROM main.answer_files WHERE dropped_at IS NULL AND file_no IN (
             SELECT answer_file FROM main.outcomes
-            WHERE submission_id IN (SELECT submission_id FROM main.standing WHERE job_id = ?))
+            SEMI JOIN (SELECT submission_id, line FROM {standing} WHERE job_id = ?) USING (submission_id, line))
         ORDER BY path
         """,
         [job.job_id],

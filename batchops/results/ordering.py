@@ -1,9 +1,9 @@
 """Answers in the order of their keys, in bounded memory: however many they are, and however long.
 
-A few are sorted by the query that reads them. Of many, the rows are put in order first, without their answers, and then
-each answer is laid beside its row: a query that joins all tables and sorts what comes of it holds too much of each at
-once (4,000,000 answers of 220 bytes do not go through it in 1 GB). Long answers pass through a file: DuckDB's sort
-spills by rows and not by bytes, and 100,000 texts of 20 kB do not fit through it in 1 GB (2.0, 2026-11).
+A few are sorted by the query that reads them. With many, each large join leaves a table: requests beside the rows,
+outcomes beside those, answers beside those, and what comes of it is sorted. A query that does all of it holds too much
+of each at once: 4,000,000 answers of 220 bytes do not go through one in 1 GB. Long answers pass through a file:
+DuckDB's sort spills by rows and not by bytes, and 100,000 texts of 20 kB do not fit through it in 1 GB (2.0, 2026-11).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import orjson
 from batchops.store.connection import sql_text
 
 MANY_ROWS: Final = 500_000
+"""With fewer, of answers that are not long, all fits into 1 GB at once."""
 LONG_BYTES: Final = 500
 """Answers that are longer on average are long; the sort holds 122,880 rows of each thread in memory."""
 MANY_BYTES: Final = 64 * 10**6
@@ -43,9 +44,14 @@ def amount(con: duckdb.DuckDBPyConnection, job_id: int, paths: Sequence[Path]) -
     """The amount of a job's rows in a snapshot, whose answers are in the files `paths`."""
     if _has_long_answers(con, paths):
         return Amount.LONG
+    return Amount.MANY if has_many_rows(con, job_id) else Amount.FEW
+
+
+def has_many_rows(con: duckdb.DuckDBPyConnection, job_id: int) -> bool:
+    """Whether a job has more rows in a snapshot than one query should join, with all that belongs to them."""
     rows = con.execute("SELECT count(*) FROM main.rows WHERE job_id = ?", [job_id]).fetchone()
     assert rows is not None
-    return Amount.MANY if rows[0] > MANY_ROWS else Amount.FEW
+    return bool(rows[0] > MANY_ROWS)
 
 
 def _has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:

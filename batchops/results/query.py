@@ -6,6 +6,7 @@ copied tables in `main`. No file but the answer files, no network, no writing, n
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,14 @@ from batchops.results.columns import flat_columns, select_list, sql_name
 from batchops.results.damage import altered, damage_told, damaged, is_of_sql, scratch_folder
 from batchops.results.recorded import recorded_jobs
 from batchops.results.vectors import vector_type
-from batchops.store.connection import sql_text
+from batchops.store.connection import lift_memory_limit, sql_text
 
 _ROWS_AT_ONCE = 2048
 _PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
+
+
+class QueryOutOfMemory(BatchopsError):
+    """A query needs more memory than its connection may use."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,13 @@ class QueryRoom:
         """What is told of all that is unread."""
         return tuple(found for problem in self.unread.values() for found in problem.diagnostics)
 
-    def prepare(self) -> None:
-        """Make the views, then lock the connection: nothing but SELECT on them works from here on."""
+    def prepare(self, *, with_all_memory: bool = False) -> None:
+        """Make the views, then lock the connection: nothing but SELECT on them works from here on.
+
+        `with_all_memory` allows most of the machine's, as DuckDB does by itself.
+        """
+        if with_all_memory:
+            lift_memory_limit(self.con)
         text = resources.files("batchops.results").joinpath("tables.sql").read_text(encoding="utf-8")
         states = "[" + ", ".join(map(sql_text, STATES)) + "]"
         self.con.execute(text.replace("{states}", states).replace("{outcomes}", OUTCOME_NAMES))
@@ -84,19 +94,24 @@ class QueryRoom:
         self.con.execute("SET lock_configuration = true")
 
     def run(self, sql: str) -> Found:
-        """Run one SELECT. Raises BatchopsError for anything else, and with DuckDB's own words when it fails."""
+        """Run one SELECT, up to its first rows.
+
+        Raises BatchopsError for anything else, and with DuckDB's own words when it fails; its subclass QueryOutOfMemory
+        where more memory may help.
+        """
         try:
             statements = self.con.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise _refused(len(statements))
             result = self.con.execute(sql)
+            first = result.fetchmany(_ROWS_AT_ONCE)
         except duckdb.Error as problem:
             raise self._failed(sql, problem) from problem
         described = result.description or []
         columns, types = tuple(c[0] for c in described), tuple(str(c[1]) for c in described)
-        return Found(columns, types, self._rows(sql, result))
+        return Found(columns, types, itertools.chain(first, self._rest(sql, result)))
 
-    def _rows(self, sql: str, result: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
+    def _rest(self, sql: str, result: duckdb.DuckDBPyConnection) -> Iterator[Sequence[Any]]:
         try:
             while batch := result.fetchmany(_ROWS_AT_ONCE):
                 yield from batch
@@ -121,7 +136,7 @@ class QueryRoom:
     def _not_of_the_query(self, sql: str, problem: duckdb.Error) -> BatchopsError | None:
         """What went wrong with memory or files."""
         if is_out_of_memory(problem):
-            return BatchopsError(out_of_memory(problem, LESS_AT_ONCE))
+            return QueryOutOfMemory(out_of_memory(problem, LESS_AT_ONCE))
         if told := exhausted(problem, scratch_folder(self.con)):
             return told
         return damaged(problem) if self._is_damage(sql, problem) else None

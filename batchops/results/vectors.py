@@ -23,7 +23,7 @@ def vector_type(answers: Answers) -> str | None:
     """VECTOR, VECTORS where any of the first answers is a list of vectors, or None for other endpoints."""
     if answers.job.endpoint != EMBEDDINGS:
         return None
-    rows = f"SELECT submission_id, line FROM main.standing WHERE job_id = {answers.job.job_id} AND state = 2"
+    rows = f"SELECT submission_id, line FROM {answers.standing} WHERE job_id = {answers.job.job_id} AND state = 2"
     found_in = f"{answer_relation(answers.paths)} SEMI JOIN ({rows}) USING (submission_id, line)"
     sample = f"SELECT answer FROM {found_in} LIMIT {_SAMPLED}"
     with damage_told(answers.con, answers.paths):

@@ -120,7 +120,33 @@ def test_a_query_that_runs_out_of_memory_after_many_rows_is_told_like_one_that_d
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The second answer file is one piece of 40 MB; the rows of the first are out by then, but for DuckDB 1.5."""
-    state = State(project / "late" / "state" / "batchops.duckdb")
+    _make_late(project / "late")
+    _limited(monkeypatch, "32MB")
+    monkeypatch.setattr("batchops.results.query.lift_memory_limit", lambda _: None)
+    rows = []
+    for sql in ("SELECT line, answer FROM {}", "SELECT max(answer), list(answer) FROM {}"):
+        code = run(["-C", str(project / "late"), "query", sql.format(_late_files(project)), "--format", "csv"])
+        printed = capfd.readouterr()
+        assert (code, "[out_of_memory]" in printed.err, "SET threads" in printed.err) == (1, True, False), printed.err
+        rows.append(len(printed.out.splitlines()))
+    assert rows[0] > 2000 or duckdb.__version__.startswith("1.")
+    assert rows[1] == 0
+
+
+def test_a_query_that_needs_more_memory_than_is_allowed_at_first_gets_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _make_late(project / "late")
+    _limited(monkeypatch, "32MB")
+    sql = f"SELECT len(list(answer)) AS texts FROM {_late_files(project)}"
+    assert run(["-C", str(project / "late"), "query", sql, "--json"]) == 0
+    printed = capfd.readouterr()
+    assert (json.loads(printed.out), printed.err) == ([{"texts": 6400}], "")
+
+
+def _make_late(project: Path) -> None:
+    """A project with many short answers in one file, and then long ones in another."""
+    state = State(project / "state" / "batchops.duckdb")
     job = state.job("late")
     first, second = state.submission(job), state.submission(job)
     for number in range(6000):
@@ -128,14 +154,8 @@ def test_a_query_that_runs_out_of_memory_after_many_rows_is_told_like_one_that_d
     for number in range(400):
         state.answered(job, f"long {number}", second, number, f"{number:08}" * 12_500)
     state.write()
-    (project / "late" / "jobs").mkdir()
-    _limited(monkeypatch, "32MB")
-    files = f"read_parquet({[str(path) for path in sorted((project / 'late/state/answers').iterdir())]})"
-    rows = []
-    for sql in (f"SELECT line, answer FROM {files}", f"SELECT max(answer), list(answer) FROM {files}"):
-        code = run(["-C", str(project / "late"), "query", sql, "--format", "csv"])
-        printed = capfd.readouterr()
-        assert (code, "[out_of_memory]" in printed.err, "SET threads" in printed.err) == (1, True, False), printed.err
-        rows.append(len(printed.out.splitlines()))
-    assert rows[0] > 2000 or duckdb.__version__.startswith("1.")
-    assert rows[1] == 0
+    (project / "jobs").mkdir()
+
+
+def _late_files(project: Path) -> str:
+    return f"read_parquet({[str(path) for path in sorted((project / 'late/state/answers').iterdir())]})"

@@ -54,8 +54,8 @@ def write(path: Path, address: str, form: str, *, width: int | None = None, **se
     out = io.BytesIO()
     file = path.parent / f"out.{form}"
     with snapshot(path) as con:
-        prepare(con, is_copy=True)
-        found = Answers(con, the_job(con, address), path.parent, Selection(**selection))
+        prepare(con)
+        found = Answers(con, the_job(con, address), path.parent, Selection(**selection)).materialized()
         sink(form)(found, Target(out, path=file, width=width))
     return out.getvalue()
 
@@ -116,7 +116,7 @@ def test_many_and_long_answers_are_put_in_order_in_other_ways_with_the_same_resu
     written = []
     for amount in ordering.Amount:
         monkeypatch.setattr(answers, "amount", lambda *_, amount=amount: amount)
-        monkeypatch.setattr(answers, "MANY_ROWS", 10**9 if amount is ordering.Amount.FEW else 0)
+        monkeypatch.setattr(ordering, "MANY_ROWS", 10**9 if amount is ordering.Amount.FEW else 0)
         monkeypatch.setattr(answers, "_BATCH_OF_ROWS", 2)
         printed = write(path, case, form, **selection)
         written.append(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed)
@@ -182,8 +182,7 @@ def test_many_answers_come_out_in_the_memory_that_is_allowed(tmp_path: Path, mon
     monkeypatch.setattr(
         "batchops.store.snapshot.open_memory", lambda **given: open_scratch(tmp_path, memory_limit="70MB")
     )
-    for module in (answers, ordering):
-        monkeypatch.setattr(module, "MANY_ROWS", 1_000)
+    monkeypatch.setattr(ordering, "MANY_ROWS", 1_000)
     write(path, "short", "parquet")
     found = [row["id"] for row in read_parquet(tmp_path / "out.parquet")]
     assert found == [f"{number:05}" for number in range(100_000)]
