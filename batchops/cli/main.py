@@ -107,15 +107,18 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _leave_quietly()
     except OSError as problem:
-        if problem.errno == errno.EPIPE:
-            return _leave_quietly()
-        if not _is_full(problem):
-            raise
-        return _output_full(problem)
+        return unwritten(problem)
     return code
+
+
+def unwritten(problem: OSError) -> int:
+    """The exit code of a command whose output takes no more, told unless its reader has gone; raises any other."""
+    if problem.errno == errno.EPIPE:
+        return _leave_quietly()
+    if not _is_full(problem):
+        raise problem
+    return _output_full(problem)
 
 
 def _run(arguments: list[str]) -> int:
