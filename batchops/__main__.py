@@ -8,13 +8,22 @@ import sys
 def main() -> None:
     """Run the command line. `--version` alone is answered at once: scripts and prompts ask it often."""
     if sys.argv[1:] == ["--version"]:
-        from batchops import __version__
-
-        print(f"batchops {__version__}")  # noqa: T201  click would cost more than everything else here
+        _tell_version()
         return
     from batchops.cli.main import run  # start-up cost is paid by the verb that needs it
 
     raise SystemExit(run())
+
+
+def _tell_version() -> None:
+    from batchops import __version__
+
+    try:
+        print(f"batchops {__version__}", flush=True)  # noqa: T201  click would cost more than everything else here
+    except OSError as problem:
+        from batchops.cli.main import unwritten  # nor is what tells of a full disk needed before there is one
+
+        raise SystemExit(unwritten(problem)) from None
 
 
 if __name__ == "__main__":

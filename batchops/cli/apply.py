@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchops.cli.converging import allowances_of, choosing_options, conclude, printer_of, scope_of, stoppable
+from batchops.cli.converging import Delivery, allowances_of, choosing_options, conclude, printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 from batchops.diagnostics import UsageProblem, error
 
 if TYPE_CHECKING:
     from batchops.cli.signals import Stopping
     from batchops.plan.model import Plan
-    from batchops.views.progress import Printer
 
 
 @click.command("apply")
@@ -60,7 +59,7 @@ def command(
     from batchops.engine.saved import read_saved
 
     with stoppable(invocation) as (stop, stopping), open_project(invocation.root, invocation.loaded) as project:
-        printer = printer_of(invocation)
+        printer = Delivery(printer_of(invocation), stop)
         return conclude(
             invocation,
             printer,
@@ -97,7 +96,7 @@ def _check(
 
 
 def _approval(
-    invocation: Invocation, printer: Printer, stopping: Stopping, *, auto_approve: bool
+    invocation: Invocation, printer: Delivery, stopping: Stopping, *, auto_approve: bool
 ) -> Callable[[Plan], bool]:
     """Show the plan, and ask unless told not to. A plan without changes needs no answer."""
 
@@ -105,10 +104,12 @@ def _approval(
         printer.close()
         if not plan.has_changes:
             return True
-        if not invocation.json:
-            _show(plan, invocation, to_stdout=auto_approve or sys.stdout.isatty())
-        elif not auto_approve:
-            _show(plan, invocation, to_stdout=False)
+        with printer.tried():
+            if not invocation.json:
+                _show(plan, invocation, to_stdout=auto_approve or sys.stdout.isatty())
+            elif not auto_approve:
+                _show(plan, invocation, to_stdout=False)
+        printer.check()
         return auto_approve or _ask(stopping)
 
     return approve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchops.cli.options import Invocation
+from batchops.cli.options import Invocation, ReaderGone
 from batchops.diagnostics import BatchopsError, ExitCode, prevailing
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from batchops.engine.converge import ApplyResult
     from batchops.engine.operations import Allowances
     from batchops.engine.scope import Scope
-    from batchops.plan.events import StopFlag
+    from batchops.plan.events import Event, StopFlag
     from batchops.views.progress import Printer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,6 +91,41 @@ _STOPPING = (
 )
 
 
+class Delivery:
+    """A printer whose reader may go: work is then asked to stop, as by Ctrl-C, and not torn apart where it says so."""
+
+    def __init__(self, printer: Printer, stop: StopFlag) -> None:
+        self._printer = printer
+        self._stop = stop
+        self._problem: OSError | None = None
+
+    def __call__(self, event: Event) -> None:
+        if self._problem is None:
+            with self.tried():
+                self._printer(event)
+
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Print in this block: what cannot be written asks to stop."""
+        try:
+            yield
+        except OSError as problem:
+            self._problem = problem
+            self._stop.request()
+
+    def check(self) -> None:
+        """Raise ReaderGone, or what else kept the output from being written."""
+        if self._problem is None:
+            return
+        if self._problem.errno == errno.EPIPE:
+            raise ReaderGone from self._problem
+        raise self._problem
+
+    def close(self) -> None:
+        """Leave the screen as it should stay."""
+        self._printer.close()
+
+
 @contextmanager
 def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tuple[StopFlag, Stopping]]:
     """Signals ask to stop for the length of the block; the first one says what goes on without us."""
@@ -101,26 +137,35 @@ def stoppable(invocation: Invocation, *, saying: str = _STOPPING) -> Iterator[tu
         yield stop, stopping
 
 
-def conclude(invocation: Invocation, printer: Printer, work: Callable[[], ApplyResult], stop: StopFlag) -> int:
-    """Run `work`, print what it did, and return the exit code it earned.
+def conclude(invocation: Invocation, printer: Delivery, work: Callable[[], ApplyResult], stop: StopFlag) -> int:
+    """Run `work`, print what it did, and return the exit code it earned. Raises ReaderGone where nobody reads that.
 
     With --json an expected failure ends the lines like any other run: a diagnostic, then `apply_complete`.
     """
-    from batchops.views.outcome import render_outcome
-
     try:
         result = work()
     except BatchopsError as problem:
+        printer.check()
         if not invocation.json:
             raise
-        return _failed(printer, problem)
+        code: int = _failed(printer, problem)
+    else:
+        code = prevailing([result.exit_code, ExitCode.INTERRUPTED if stop.is_requested else ExitCode.DONE])
+        if not invocation.json:
+            with printer.tried():
+                _show(invocation, result)
     finally:
         printer.close()
-    if not invocation.json:
-        is_put_off = any(found.code == "provider_full" for found in result.diagnostics)
-        has_failed = is_put_off or result.exit_code == ExitCode.ERROR
-        invocation.out(render_outcome(result.summary, has_failed=has_failed))
-    return prevailing([result.exit_code, ExitCode.INTERRUPTED if stop.is_requested else ExitCode.DONE])
+    printer.check()
+    return code
+
+
+def _show(invocation: Invocation, result: ApplyResult) -> None:
+    from batchops.views.outcome import render_outcome
+
+    is_put_off = any(found.code == "provider_full" for found in result.diagnostics)
+    has_failed = is_put_off or result.exit_code == ExitCode.ERROR
+    invocation.out(render_outcome(result.summary, has_failed=has_failed))
 
 
 def _failed(printer: Printer, problem: BatchopsError) -> int:

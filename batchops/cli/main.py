@@ -13,13 +13,13 @@ import keyword
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from batchops import __version__
-from batchops.cli.options import Invocation, shared_options
+from batchops.cli.options import Invocation, ReaderGone, shared_options
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, UsageProblem, did_you_mean, error
 
 VERBS = {
@@ -107,15 +107,18 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _leave_quietly()
     except OSError as problem:
-        if problem.errno == errno.EPIPE:
-            return _leave_quietly()
-        if not _is_full(problem):
-            raise
-        return _output_full(problem)
+        return unwritten(problem)
     return code
+
+
+def unwritten(problem: OSError) -> int:
+    """The exit code of a command whose output takes no more, told unless its reader has gone; raises any other."""
+    if problem.errno == errno.EPIPE:
+        return _leave_quietly()
+    if not _is_full(problem):
+        raise problem
+    return _output_full(problem)
 
 
 def _run(arguments: list[str]) -> int:
@@ -134,6 +137,8 @@ def _run(arguments: list[str]) -> int:
         return _end(UsageProblem(_usage(problem)), as_json=as_json)
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(as_json=as_json)
+    except ReaderGone:
+        return _unread()
     except Exception as problem:
         if isinstance(problem, OSError) and (problem.errno == errno.EPIPE or _is_full(problem)):
             raise
@@ -189,6 +194,16 @@ def _interrupted(*, as_json: bool) -> int:
     return ExitCode.INTERRUPTED
 
 
+def _unread() -> int:
+    """Stopped because the reader has gone: not done, so that nobody takes what was submitted for all there was."""
+    _abandon(sys.stdout)
+    try:
+        click.echo(f"Interrupted: nobody reads the output any more. {_SAFE}", err=True)
+    except OSError:  # both went to the same reader
+        _abandon(sys.stderr)
+    return ExitCode.INTERRUPTED
+
+
 def _last_words(*, as_json: bool) -> None:
     """The same ending for a command that is too busy to end by itself."""
     from batchops.cli.signals import leave
@@ -228,7 +243,7 @@ def _is_full(problem: OSError) -> bool:
 
 def _output_full(problem: OSError) -> int:
     """What stdout goes to, or another file of the command, takes no more: said on stderr, also with --json."""
-    _abandon_stdout()
+    _abandon(sys.stdout)
     where = f"{problem.filename}: " if problem.filename else ""
     detail = f"{where}{problem.strerror}. Make room where it goes to; what was submitted is recorded."
     return _end(BatchopsError(error("output_unwritable", "The output cannot be written.", detail)), as_json=False)
@@ -236,10 +251,10 @@ def _output_full(problem: OSError) -> int:
 
 def _leave_quietly() -> int:
     """The reader of stdout has gone: nothing is left to say."""
-    _abandon_stdout()
+    _abandon(sys.stdout)
     return ExitCode.DONE
 
 
-def _abandon_stdout() -> None:
+def _abandon(stream: TextIO) -> None:
     """Nobody reads what is still in its buffers, and Python's last flush must not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class ReaderGone(Exception):
+    """Nobody reads any more what a command that acts has to say; it stopped as if interrupted."""
+
+
 @dataclass(frozen=True)
 class Invocation:
     """What the shared flags said. `root` and `loaded` are found on first use, so `--help` pays for neither."""

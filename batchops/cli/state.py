@@ -14,6 +14,7 @@ from batchops.cli.holding import finish, lock_timeout_option, opened
 from batchops.cli.main import unknown_verb
 from batchops.cli.options import Invocation, duration, shared_options
 from batchops.cli.reading import reading_state, state_path
+from batchops.descriptors import is_descriptor
 from batchops.diagnostics import BatchopsError, Severity, UsageProblem, error
 
 if TYPE_CHECKING:
@@ -148,8 +149,8 @@ def pull(invocation: Invocation, *, file: Path, force: bool) -> int:
 
     source = state_path(invocation)
     target = invocation.root / file
-    if target.exists() and not target.is_file():
-        detail = f"{file} is a pipe or a device; the state is copied to a file."
+    if target.exists() and (not target.is_file() or is_descriptor(target)):
+        detail = f"{file} is a pipe, a device or a number; the state is copied to a file by its name."
         raise BatchopsError(error("output_unwritable", "The output cannot be written.", detail))
     if target.exists() and (not force or target.samefile(source)):
         detail = f"{file} exists already. Choose another name, or overwrite it with --force."

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from batchops.cli.converging import conclude, printer_of, scope_of, stoppable
+from batchops.cli.converging import Delivery, conclude, printer_of, scope_of, stoppable
 from batchops.cli.options import Invocation, duration, shared_options
 
 CONDITIONS = ("fetched",)
@@ -37,7 +37,7 @@ def command(
     from batchops.engine.project import open_project
 
     with stoppable(invocation) as (stop, _), open_project(invocation.root, invocation.loaded) as project:
-        printer = printer_of(invocation)
+        printer = Delivery(printer_of(invocation), stop)
         return conclude(
             invocation,
             printer,

@@ -64,6 +64,7 @@ class Convergence:
         self.codes: set[int] = set()
         self._declared = {job.address: job for job in jobs}
         self._unseen: set[int] = set()
+        self._not_shown: dict[tuple[int, bool], Sighting] = {}
 
     def refresh(self) -> bool:
         """Settle, poll and fetch everything open, once. True when anything moved."""
@@ -76,7 +77,8 @@ class Convergence:
                 if self.run.is_stopping:
                     break
                 moved |= self._take_in(sighting, fetching)
-        self.run.tell(*problems_of(sightings))
+        met = {(s.submission.submission_id, s.is_gone): s for s in sightings if s.problem is not None}
+        self._not_shown = met | self._not_shown  # told in the end: a wait may meet them in every round
         hold_unseen(self.run, sightings)
         self._unseen = {sighting.submission.submission_id for sighting in sightings if sighting.is_gone}
         if self._unseen:
@@ -322,6 +324,7 @@ class Convergence:
                 self.rows[action] = after.rows(action)
         self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
         self.run.tell(*(_put_off(self.run, job) for job in jobs if self._is_put_off(job)))
+        self.run.tell(*problems_of(self._not_shown.values()))
         if self._has_errors():
             self.codes.add(ExitCode.ERROR)
         if any(job.health in {"Degraded", "Held"} for job in jobs):

@@ -70,24 +70,37 @@ class _Polls:
             return Sighting(found, problem=problem)
 
 
-def problems_of(sightings: Sequence[Sighting]) -> list[Diagnostic]:
-    """What could not be seen, as warnings that say what to check."""
-    return [_describe(s, s.problem) for s in sightings if s.problem is not None]
+def problems_of(sightings: Collection[Sighting]) -> list[Diagnostic]:
+    """What could not be seen, as warnings that say what to check.
+
+    One for each batch that is denied to us, and one for each provider that could not be asked, whatever it has.
+    """
+    unasked: dict[str, list[Sighting]] = {}
+    for sighting in sightings:
+        if sighting.problem is not None and not sighting.is_gone:
+            unasked.setdefault(sighting.submission.provider, []).append(sighting)
+    gone = [_not_visible(s.submission, s.problem) for s in sightings if s.problem is not None and s.is_gone]
+    return gone + [_not_asked(provider, found) for provider, found in unasked.items()]
 
 
-def _describe(sighting: Sighting, problem: ProviderError) -> Diagnostic:
-    found = sighting.submission
-    if sighting.is_gone:
-        return warning(
-            "batch_not_visible",
-            "The provider does not show a batch that state has.",
-            f"{found.provider} answered {problem.status} for {found.batch_id}. Its rows stay in flight: this is never"
-            " taken for an answer. Check that the API key belongs to the organisation and project that submitted it.",
-            address=found.address,
-        )
+def _not_visible(found: Submission, problem: ProviderError) -> Diagnostic:
+    return warning(
+        "batch_not_visible",
+        "The provider does not show a batch that state has.",
+        f"{found.provider} answered {problem.status} for {found.batch_id}. Its rows stay in flight: this is never"
+        " taken for an answer. Check that the API key belongs to the organisation and project that submitted it.",
+        address=found.address,
+    )
+
+
+def _not_asked(provider: str, sightings: Sequence[Sighting]) -> Diagnostic:
+    """Of one provider; of one job where all of the batches are its own."""
+    first, addresses = sightings[0], {sighting.submission.address for sighting in sightings}
+    assert first.problem is not None
+    batches = first.submission.batch_id if len(sightings) == 1 else f"{len(sightings):,} batches"
     return warning(
         "provider_unreachable",
         "The provider could not be asked.",
-        f"{found.provider} about {found.batch_id}: {problem.message} Shown as last seen.",
-        address=found.address,
+        f"{provider} about {batches}: {first.problem.message} Shown as last seen.",
+        address=addresses.pop() if len(addresses) == 1 else None,
     )

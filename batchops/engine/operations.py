@@ -26,6 +26,7 @@ from batchops.engine.scope import Scope
 from batchops.engine.steps import reached
 from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, MEMORY_LIMIT, sweep_work
 from batchops.exhaustion import is_out_of_memory, work_told
+from batchops.plan.document import check_plan_path
 from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
@@ -65,6 +66,8 @@ def make_plan(
 
     `refresh_only` looks at the providers alone: no source is run, and no row is planned.
     """
+    if out is not None:
+        check_plan_path(out)
     scope.check_allowed(project)
     jobs = scope.jobs(project)
     sightings = look(project, scope.addresses(jobs), offline=offline)

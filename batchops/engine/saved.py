@@ -240,7 +240,7 @@ def _still_replaced(gathered: Gathered, wanted: WantedJob) -> set[str]:
     with gathered.project.reader.reading(gathered.con):
         rows = gathered.con.execute(
             f"""SELECT d.key FROM covered_{wanted.number} c JOIN {_standing(wanted)} d ON md5(d.key) = c.key_hash
-                WHERE c.letter = 'c' AND d.action IN ('unchanged', 'failed', 'held', 'in_flight')
+                WHERE c.letter IN ('c', 'r') AND d.action IN ('unchanged', 'failed', 'held', 'in_flight')
                   AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)"""
         ).fetchall()
     return {row[0] for row in rows}

@@ -90,6 +90,8 @@ def _decide_wanted(desired: Desired, recorded: Recorded | None, ledger: Ledger, 
     fresh = 0 if latest is None else latest + 1
     standing = ledger.get((recorded.digest, recorded.round)) if recorded else None
     if desired.is_replaced and not _is_still_owed(desired.digest, recorded, ledger):
+        if standing == HELD and recorded and (recorded.digest, recorded.round) == (desired.digest, latest):
+            return Decision(Action.RETRY, desired.digest, fresh)  # as `retry` gives it: no answer is thrown away
         was_asked = latest is not None or standing not in {None, PENDING}
         return Decision(Action.RESUBMIT if was_asked else Action.SUBMIT, desired.digest, fresh)
     if recorded is not None and recorded.digest == desired.digest:

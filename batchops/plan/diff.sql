@@ -33,6 +33,8 @@ known AS (
 judged AS (
     SELECT *, CASE
         WHEN is_replaced AND latest_round IS NULL AND coalesce(standing_state, 0) = 0 THEN 'submit'
+        -- as `retry` gives it another round: no answer is thrown away
+        WHEN is_replaced AND is_standing AND standing_state = 5 AND recorded_round = latest_round THEN 'retry'
         WHEN is_replaced THEN 'resubmit'
         WHEN is_standing AND standing_state = 2 THEN 'unchanged'
         WHEN is_standing AND answered_round > recorded_round THEN 'reuse'

@@ -12,7 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchops.diagnostics import BatchopsError, diagnostic_document, diagnostic_from_document, error
+from batchops.descriptors import is_descriptor
+from batchops.diagnostics import BatchopsError, UsageProblem, diagnostic_document, diagnostic_from_document, error
 from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason, Sample
 
 FORMAT_VERSION = "1.0"
@@ -108,8 +109,17 @@ def read_plan_document(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
+def check_plan_path(path: Path) -> None:
+    """Raise UsageProblem for the name of an open file, which a saved plan would replace and other output end up in."""
+    if path.is_file() and is_descriptor(path):
+        detail = f'"{path}" is a file by the number it is open under, and a saved plan takes the place of one. Name it:'
+        fix = "batchops plan --out plan.json"
+        raise UsageProblem(error("plan_unwritable", "Plan not saved.", detail, fixes=[fix]))
+
+
 def write_plan_document(document: Mapping[str, Any], path: Path) -> None:
     """Write a plan file; it is whole or not there at all. A link stays one, and so does a pipe or a device."""
+    check_plan_path(path)
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     try:
         if path.exists() and not path.is_file():

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from batchops.descriptors import is_descriptor
 from batchops.diagnostics import BatchopsError, error
 from batchops.results.sinks import Target, output_needed
 
@@ -19,8 +20,8 @@ from batchops.results.sinks import Target, output_needed
 def open_output(path: Path | None, *, needs_file: bool = False) -> Iterator[Target]:
     """A target to write to. The file at `path` is replaced when the block ends well, and untouched otherwise.
 
-    A link stays one: what it points to is replaced. A pipe or a device is written to as it is; with `needs_file` that
-    is refused as UsageProblem.
+    A link stays one: what it points to is replaced. A pipe, a device or an open file by its number is written to as
+    it is; with `needs_file` that is refused as UsageProblem.
     """
     if path is not None and not _is_stream(path):
         with _draft(path) as target:
@@ -37,14 +38,15 @@ def open_output(path: Path | None, *, needs_file: bool = False) -> Iterator[Targ
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether something that must not be replaced is at `path`: no file, or the file that stdout is sent to."""
+    """Whether what is at `path` must not be replaced: no file, the one that stdout is sent to, or one by its number."""
     try:
         found = path.stat()  # of the path as it was given: /dev/fd/63 links to a name that is nowhere
     except FileNotFoundError:
         return False
     except OSError as problem:
         raise _unwritable(path, problem) from problem
-    return not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)) or _is_stdout(found)
+    is_no_file = not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
+    return is_no_file or _is_stdout(found) or is_descriptor(path)
 
 
 def _is_stdout(found: os.stat_result) -> bool:

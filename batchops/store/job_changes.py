@@ -106,7 +106,7 @@ def _record_rows(con: duckdb.DuckDBPyConnection, job_id: int, changes: str) -> N
     con.execute(
         f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
             SELECT c.digest, c.round, {RequestState.PENDING}, 0, 0 FROM {changes} c
-            WHERE action IN ('submit', 'resubmit', 'held')
+            WHERE (action IN ('submit', 'resubmit', 'held') OR action = 'retry' AND moves)
               AND NOT EXISTS (FROM state.requests q WHERE q.digest = c.digest AND q.round = c.round)
             GROUP BY c.digest, c.round ORDER BY min(c.row)"""
     )

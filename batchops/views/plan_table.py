@@ -57,7 +57,7 @@ _CHANGED = (
 )
 _EXPLAINS: dict[Step, tuple[Reason, ...]] = {
     Action.FORGET: (Reason.ROW_REMOVED,),
-    Action.RETRY: (Reason.ROW_FAILED, Reason.BATCH_EXPIRED, Reason.REQUESTED),
+    Action.RETRY: (Reason.REQUESTED, Reason.ROW_FAILED, Reason.BATCH_EXPIRED),
     Action.RESUBMIT: (*_CHANGED, Reason.REQUESTED),
     Action.SUBMIT: (Reason.NEW_JOB, Reason.NEW_ROW, *_CHANGED, Reason.REQUESTED),
     Action.REUSE: (Reason.ANSWERED, Reason.ADOPTED, *_CHANGED, Reason.NEW_JOB, Reason.NEW_ROW),
@@ -136,11 +136,22 @@ def _reasons(job: JobPlan) -> dict[Step, str]:
     for step, admitted in _EXPLAINS.items():
         need, parts = job.rows.get(Action(step), 0), []
         for reason in admitted:
-            if taken := min(need, left.get(reason, 0)):
+            most = _requested_retries(job) if (step, reason) == (Action.RETRY, Reason.REQUESTED) else need
+            if (taken := min(need, most, left.get(reason, 0))) > 0:
                 need, left[reason] = need - taken, left[reason] - taken
                 parts.append((reason, taken))
         said[step] = _join(parts)
     return said
+
+
+def _requested_retries(job: JobPlan) -> int:
+    """How many of the rows to retry are so because somebody asked: those that no failure is left for.
+
+    Failures are counted also of rows that nobody asks again.
+    """
+    failures = job.reasons.get(Reason.ROW_FAILED, 0) + job.reasons.get(Reason.BATCH_EXPIRED, 0)
+    others = job.rows.get(Action.FAILED, 0) + job.rows.get(Action.HELD, 0)
+    return job.rows.get(Action.RETRY, 0) - max(0, failures - others)
 
 
 def _join(parts: list[tuple[Reason, int]]) -> str:

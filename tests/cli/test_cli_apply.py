@@ -160,6 +160,25 @@ def test_a_saved_plan_is_shown_as_it_was_printed(
     )
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "/proc/self/fd/{number}"])
+def test_a_plan_is_not_saved_in_the_place_of_an_open_file(tmp_path: Path, name: str) -> None:
+    root = make_project(tmp_path / "p")
+    (root / "link").symlink_to("/proc/self/fd/1")
+    log = tmp_path / "log"
+    with log.open("w") as opened:
+        number = opened.fileno()
+        done = subprocess.run(
+            command("plan", "--out", name.format(number=number)), cwd=root, env=environ(), pass_fds=(number,),
+            stdout=opened, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert os.path.samestat(os.fstat(number), log.stat())
+    assert (done.returncode, log.read_text()) == (64, "")
+    assert done.stderr.startswith("error: Plan not saved. ")
+    assert done.stderr.endswith("Name it: [plan_unwritable]\n    batchops plan --out plan.json\n")
+    assert (root / "link").is_symlink()
+    assert [path.name for path in tmp_path.iterdir() if path != root] == ["log"]
+
+
 def test_choosing_beside_a_saved_plan_is_a_usage_error(
     applied: tuple[Path, list[subprocess.CompletedProcess[str]]],
 ) -> None:

@@ -71,7 +71,9 @@ def test_a_disk_that_does_not_hold_an_input_file_is_told_and_the_rows_are_sent_o
 @pytest.mark.parametrize(
     "words",
     [
+        ["--version"],
         ["--help"],
+        ["plan", "--help"],
         ["validate", "--json"],
         ["plan"],
         ["render", "labels"],
@@ -79,7 +81,7 @@ def test_a_disk_that_does_not_hold_an_input_file_is_told_and_the_rows_are_sent_o
         ["status"],
         ["apply", "--auto-approve", "--json"],
     ],
-    ids=lambda words: words[0],
+    ids=" ".join,
 )
 def test_an_output_that_takes_no_more_is_told_of_on_stderr(tmp_path: Path, words: list[str]) -> None:
     make_project(tmp_path, settings=SETTINGS)

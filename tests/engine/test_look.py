@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 from made_states import create, held, record
 
-from batchops.engine.look import look
+from batchops.engine.look import look, problems_of
+from batchops.engine.operations import wait_for
 from batchops.engine.project import Project, open_project
+from batchops.plan.events import StopFlag
 from batchops.providers.normalise import batch_from
-from batchops.providers.provider import Provider, RemoteBatch, Uncertain, Unreachable
+from batchops.providers.provider import Missing, Provider, RemoteBatch, Uncertain, Unreachable
 from batchops.settings import load_settings
 
 BATCHES = 20
@@ -47,7 +49,7 @@ def service() -> Service:
 @pytest.fixture
 def project(tmp_path: Path, service: Service) -> Iterator[Project]:
     """A project with many batches in flight."""
-    (tmp_path / "batchops.toml").write_text('project = "reviews"\n')
+    (tmp_path / "batchops.toml").write_text('project = "reviews"\n[poll]\ninitial = "10ms"\n')
     keys = [f"row {number}" for number in range(BATCHES)]
     with held(tmp_path / "state" / "batchops.duckdb") as store:
         record(store, "job", keys)
@@ -95,3 +97,54 @@ def test_batch_that_cannot_be_seen_does_not_hide_the_others(project: Project, se
     sightings = look(project)
     assert [found.submission.batch_id for found in sightings if found.remote is None] == ["batch_2"]
     assert len(service.asked) == BATCHES
+
+
+def test_provider_that_cannot_be_reached_is_told_once_with_the_number_of_its_batches(
+    project: Project, service: Service
+) -> None:
+    def answer(batch_id: str) -> RemoteBatch:
+        raise Unreachable("The service cannot be reached.")
+
+    service.answer = answer
+    (told,) = problems_of(look(project))
+    assert (told.code, told.address) == ("provider_unreachable", "job")
+    assert told.detail == f"local about {BATCHES} batches: The service cannot be reached. Shown as last seen."
+
+
+def test_only_batch_that_could_not_be_asked_for_is_told_by_its_name_and_each_that_is_denied_by_its_own(
+    project: Project, service: Service
+) -> None:
+    def answer(batch_id: str) -> RemoteBatch:
+        if batch_id == "batch_2":
+            raise Uncertain("No usable reply.")
+        if batch_id in {"batch_3", "batch_4"}:
+            raise Missing("There is none.", status=404)
+        return shown(batch_id)
+
+    service.answer = answer
+    told = problems_of(look(project))
+    assert [problem.code for problem in told] == ["batch_not_visible", "batch_not_visible", "provider_unreachable"]
+    assert [problem.detail.partition(". ")[0] for problem in told] == [
+        "local answered 404 for batch_3",
+        "local answered 404 for batch_4",
+        "local about batch_2: No usable reply",
+    ]
+
+
+def test_a_wait_tells_of_a_provider_once_though_each_look_misses_other_batches(
+    project: Project, service: Service
+) -> None:
+    stop = StopFlag()
+
+    def answer(batch_id: str) -> RemoteBatch:
+        if len(service.asked) <= BATCHES:
+            raise Uncertain("No usable reply.")
+        if batch_id == "batch_2":
+            stop.request()
+            raise Uncertain("No usable reply.")
+        return shown(batch_id)
+
+    service.answer = answer
+    done = wait_for(project, emit=lambda event: None, stop=stop)
+    assert [problem.detail.partition(":")[0] for problem in done.diagnostics] == [f"local about {BATCHES} batches"]
+    assert len(service.asked) == 2 * BATCHES

@@ -53,6 +53,19 @@ def test_the_file_that_stdout_is_added_to_is_added_to(project: Path) -> None:
     assert log.read_bytes() == b"before\n" + results(project, "--format", "csv").stdout
 
 
+def test_a_file_that_is_named_by_its_number_is_added_to_and_not_replaced(project: Path) -> None:
+    log = project / "log.csv"
+    with log.open("wb") as opened:
+        number = opened.fileno()
+        assert results(project, "-o", f"/proc/self/fd/{number}", "--format", "csv", pass_fds=(number,)).returncode == 0
+        assert os.path.samestat(os.fstat(number), log.stat())
+    assert log.read_bytes() == results(project, "--format", "csv").stdout
+    with log.open("wb") as opened:
+        refused = results(project, "-o", f"/proc/self/fd/{opened.fileno()}", "--format", "parquet",
+                          pass_fds=(opened.fileno(),))  # fmt: skip
+    assert (refused.returncode, b"[output_needed]" in refused.stderr, log.read_bytes()) == (64, True, b"")
+
+
 def test_links_in_a_circle_are_told_of_and_left(project: Path) -> None:
     (project / "a.csv").symlink_to("b.csv")
     (project / "b.csv").symlink_to("a.csv")

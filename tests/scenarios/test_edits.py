@@ -154,6 +154,52 @@ def test_replacing_a_row_twice_while_it_is_throttled_asks_it_once(shop: Workshop
     assert set(service.executions().values()) == {1}
 
 
+@pytest.fixture
+def held(shop: Workshop, service: Service) -> Workshop:
+    """A protected job whose rows are held: its provider never had room for them. Now it has."""
+    shop.write({"batchops.toml": REAL, "jobs/a.yaml": job(lifecycle={"protect": True})})
+    service.faults(THROTTLED)
+    shop.apply(code=6)
+    service.faults()
+    assert shop.plan("--samples", "0")["summary"]["rows"]["held"] == 6
+    return shop
+
+
+def test_replacing_a_held_row_asks_it_without_a_retry_before(held: Workshop, service: Service) -> None:
+    assert "r  a  1 row  requested  " in held.run("plan", "--samples", "0", "--replace", "a@3").out
+    assert held.plan("--replace", "a@3")["diagnostics"] == []
+    rows = held.apply("--replace", "a@3", code=6).lines[-1]["summary"]["rows"]
+    assert {action: count for action, count in rows.items() if count} == {"retry": 1, "unchanged": 1, "held": 5}
+    assert list(service.executions().values()) == [1]
+
+
+def test_a_saved_plan_asks_the_held_rows_that_it_replaces_and_no_row_twice(held: Workshop, service: Service) -> None:
+    held.run("plan", "--replace", "a", "--out", "plan.json")
+    for _ in range(2):
+        held.run("apply", "plan.json", "--wait")
+    assert list(service.executions().values()) == [1] * 6
+    assert held.run("plan", "--samples", "0").out == "No changes. 6 rows answered.\n"
+    assert '"code": "protected"' in held.apply("--replace", "a@3", code=5).out
+
+
+def test_replacing_a_row_whose_replacement_was_held_throws_no_answer_away(held: Workshop, service: Service) -> None:
+    held.apply("--replace", "a")
+    service.faults(THROTTLED)
+    held.apply("--replace", "a@3", "--allow-protected", "a", code=6)
+    service.faults()
+    held.apply("--replace", "a@3")
+    assert sorted(service.executions().values()) == [1] * 7
+
+
+def test_replacing_rows_of_a_held_job_asks_nothing_before_a_retry(held: Workshop, service: Service) -> None:
+    held.run("cancel", "a")
+    held.apply("--replace", "a", code=6)
+    assert not service.executions()
+    held.run("retry", "a")
+    held.apply()
+    assert list(service.executions().values()) == [1] * 6
+
+
 @pytest.mark.parametrize("words", [(), ("--wait",)], ids=["at_once", "waiting"])
 def test_rows_that_another_job_asked_count_where_the_own_batch_was_refused(
     shop: Workshop, service: Service, words: tuple[str, ...]

@@ -43,6 +43,23 @@ def test_refresh_says_when_the_provider_cannot_be_asked_and_shows_what_it_said_l
     assert {problem["code"] for problem in found["diagnostics"]} == {"provider_unreachable"}
 
 
+def test_provider_that_cannot_be_asked_is_told_once_however_many_batches_it_has_and_however_often_they_are_polled(
+    shop: Yard,
+) -> None:
+    def told(words: str, code: int = 0) -> list[tuple[str, str | None, str]]:
+        ran = shop.run(*words.split(), "--json", code=code)
+        events = [line["diagnostic"] for line in ran.lines if line.get("type") == "diagnostic"]
+        found = events or ran.json["diagnostics"]
+        return [(one["code"], one["address"], one["detail"].partition(":")[0]) for one in found]
+
+    shop.run("apply", "--auto-approve")
+    shop.environ["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"  # nobody is there
+    once = [("provider_unreachable", None, "openai about 2 batches")]
+    assert told("plan") == once
+    assert told("status --refresh") == once
+    assert told("wait --timeout 3s", code=9) == once
+
+
 def test_status_shows_the_jobs_that_are_selected(shop: Yard) -> None:
     def addresses(*words: str) -> list[str]:
         return [found["address"] for found in shop.run("status", "--json", *words).json["jobs"]]

@@ -290,6 +290,10 @@ def test_the_state_is_listed_shown_pulled_pushed_and_compacted(shop: Desk) -> No
     os.mkfifo(shop.root / "pipe")
     assert codes(shop.run("state", "pull", "pipe", "--force", "--json", code=1)) == ["output_unwritable"]
     assert (shop.root / "pipe").is_fifo()
+    with (shop.root / "open").open("w") as opened:
+        (shop.root / "numbered").symlink_to(f"/proc/self/fd/{opened.fileno()}")
+        assert codes(shop.run("state", "pull", "numbered", "--force", "--json", code=1)) == ["output_unwritable"]
+    assert (shop.root / "numbered").is_symlink()
     leavings = [state(shop).with_name("batchops.duckdb.0f.new"), state(shop).parent / "answers" / "000009.parquet.new"]
     for file in leavings:
         file.write_text("half made")

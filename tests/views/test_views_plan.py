@@ -58,6 +58,16 @@ def test_reasons_never_explain_more_rows_than_there_are(made: Plan) -> None:
         assert sum(counts) <= entry.count
 
 
+def test_rows_to_retry_are_said_to_be_asked_for_where_all_that_failed_stay_as_they_are() -> None:
+    def why(rows: dict[Action, int], reasons: dict[Reason, int]) -> list[str]:
+        return [entry.reason for entry in entries(plan(job("a", rows, reasons=reasons)))]
+
+    failed, asked = Reason.ROW_FAILED, Reason.REQUESTED
+    assert why({Action.RETRY: 1, Action.HELD: 5}, {failed: 5, asked: 1}) == ["requested"]
+    assert why({Action.RETRY: 3, Action.FAILED: 5}, {failed: 7, asked: 1}) == ["rows failed (2), requested (1)"]
+    assert sorted(why({Action.RETRY: 6, Action.RESUBMIT: 2}, {failed: 6, asked: 2})) == ["requested", "rows failed"]
+
+
 @given(ANY_PLAN)
 def test_the_cost_of_a_job_stands_on_one_line(made: Plan) -> None:
     priced = [entry.address for entry in entries(made) if entry.cost is not None]
