@@ -50,6 +50,16 @@ def nasty_state(path: Path, spec: dict[str, Any] | None = None) -> list[str]:
     return texts
 
 
+def many(folder: Path, rows: int, *, repeats: int) -> Path:
+    """A state whose job `many` has so many answers, each of so many times eight characters, in no order of its keys."""
+    state = State(folder / "s.duckdb")
+    job = state.job("many", key_types=("BIGINT",))
+    batch = state.submission(job)
+    for number in range(rows):
+        state.answered(job, str(number * 7919 % rows), batch, number, f"{number:08}" * repeats)
+    return state.write()
+
+
 def write(path: Path, address: str, form: str, *, width: int | None = None, **selection: Any) -> bytes:
     out = io.BytesIO()
     file = path.parent / f"out.{form}"
@@ -129,14 +139,9 @@ def test_more_answers_than_memory_holds_come_out_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     """10,000 answers of 20 kB with 270 MB to hold them: a sort of the engine cannot."""
-    state = State(tmp_path / "s.duckdb")
-    job = state.job("vectors", key_types=("BIGINT",))
-    batch = state.submission(job)
-    for number in range(10_000):
-        state.answered(job, str(number * 7919 % 10_000), batch, number, f"{number:08}" * 2500)
-    path = state.write()
+    path = many(tmp_path, 10_000, repeats=2500)
     monkeypatch.setattr("batchops.store.snapshot.open_memory", partial(open_memory, memory_limit="270MB", threads=1))
-    printed = write(path, "vectors", form)
+    printed = write(path, "many", form)
     if form == "parquet":
         found = [(row["id"], row["answer"][:8]) for row in read_parquet(tmp_path / "out.parquet")]
     else:
@@ -146,21 +151,16 @@ def test_more_answers_than_memory_holds_come_out_in_order(
 
 
 def test_amount_of_answers_is_told_by_their_length_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = State(tmp_path / "s.duckdb")
-    job = state.job("short")
-    batch = state.submission(job)
-    for number in range(10):
-        state.answered(job, f"{number}", batch, number, "a" * 100)
-    path = state.write()
+    path = many(tmp_path, 10, repeats=12)
     with snapshot(path) as con:
         prepare(con)
-        recorded = the_job(con, "short")
+        recorded = the_job(con, "many")
         paths = Answers(con, recorded, path.parent).paths
         told = partial(ordering.amount, con, recorded.job_id, paths)
         assert told() is ordering.Amount.FEW
         monkeypatch.setattr(ordering, "MANY_ROWS", 9)
         assert told() is ordering.Amount.MANY
-        monkeypatch.setattr(ordering, "LONG_BYTES", 99)
+        monkeypatch.setattr(ordering, "LONG_BYTES", 97)
         assert told() is ordering.Amount.MANY
         monkeypatch.setattr(ordering, "MANY_BYTES", 999)
         assert told() is ordering.Amount.LONG
@@ -168,12 +168,7 @@ def test_amount_of_answers_is_told_by_their_length_and_number(tmp_path: Path, mo
 
 def test_many_answers_come_out_in_the_memory_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """100,000 answers with 70 MB: one query of all tables and the answers, sorted, needs more."""
-    state = State(tmp_path / "s.duckdb")
-    job = state.job("short")
-    batch = state.submission(job)
-    for number in range(100_000):
-        state.answered(job, f"{number * 7919 % 100_000:05}", batch, number, f"{number:08}" * 30)
-    path = state.write()
+    path = many(tmp_path, 100_000, repeats=30)
 
     def refused(_: object) -> None:
         raise AssertionError("more memory was asked for")
@@ -183,9 +178,8 @@ def test_many_answers_come_out_in_the_memory_that_is_allowed(tmp_path: Path, mon
         "batchops.store.snapshot.open_memory", lambda **given: open_scratch(tmp_path, memory_limit="70MB")
     )
     monkeypatch.setattr(ordering, "MANY_ROWS", 1_000)
-    write(path, "short", "parquet")
-    found = [row["id"] for row in read_parquet(tmp_path / "out.parquet")]
-    assert found == [f"{number:05}" for number in range(100_000)]
+    write(path, "many", "parquet")
+    assert [row["id"] for row in read_parquet(tmp_path / "out.parquet")] == list(range(100_000))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
@@ -194,16 +188,11 @@ def test_answers_come_out_even_where_the_memory_that_is_allowed_is_too_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, amount: ordering.Amount
 ) -> None:
     monkeypatch.setattr(answers, "amount", lambda *_: amount)
-    state = State(tmp_path / "s.duckdb")
-    job = state.job("short")
-    batch = state.submission(job)
-    for number in range(20_000):
-        state.answered(job, f"{number:05}", batch, number, f"{number:08}" * 50)
-    path = state.write()
+    path = many(tmp_path, 20_000, repeats=50)
     monkeypatch.setattr(
         "batchops.store.snapshot.open_memory", lambda **given: open_memory(**given | {"memory_limit": "24MB"})
     )
-    printed = write(path, "short", form)
+    printed = write(path, "many", form)
     assert len(read_parquet(tmp_path / "out.parquet") if form == "parquet" else printed.splitlines()) == 20_000
 
 
