@@ -58,10 +58,12 @@ def _answered(invocation: Invocation, stack: ExitStack, sql: str) -> Found:
     from batchops.results.query import QueryOutOfMemory
 
     try:
-        return _asked(invocation, stack.enter_context(copied_state(invocation)), sql)
+        return _asked(invocation, stack.enter_context(copied_state(invocation, for_queries=True)), sql)
     except QueryOutOfMemory:
         stack.close()
-    return _asked(invocation, stack.enter_context(copied_state(invocation)), sql, with_all_memory=True)
+    return _asked(
+        invocation, stack.enter_context(copied_state(invocation, for_queries=True)), sql, with_all_memory=True
+    )
 
 
 def _asked(invocation: Invocation, con: duckdb.DuckDBPyConnection, sql: str, *, with_all_memory: bool = False) -> Found:

@@ -47,12 +47,13 @@ def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]
 
 
 @contextmanager
-def copied_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
-    """As `reading_state`, of a copy: for answers that are long, or read by somebody slow."""
+def copied_state(invocation: Invocation, *, for_queries: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As `reading_state`, of a copy: for answers that are long, or read by somebody slow. Queries get more memory."""
     from batchops.results.answers import prepare
-    from batchops.store.snapshot import snapshot
+    from batchops.store.snapshot import COPY_LIMIT, QUERY_LIMIT, snapshot
 
-    with snapshot(state_path(invocation), environment=invocation.loaded.environment) as con:
+    limit = QUERY_LIMIT if for_queries else COPY_LIMIT
+    with snapshot(state_path(invocation), environment=invocation.loaded.environment, memory_limit=limit) as con:
         prepare(con)
         yield con
 

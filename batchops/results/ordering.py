@@ -20,8 +20,8 @@ import orjson
 
 from batchops.store.connection import sql_text
 
-MANY_ROWS: Final = 500_000
-"""With fewer, of answers that are not long, all fits into 1 GB at once."""
+MANY_ROWS: Final = 250_000
+"""With fewer, of answers that are not long, all fits into 700 MB at once."""
 LONG_BYTES: Final = 500
 """Answers that are longer on average are long; the sort holds 122,880 rows of each thread in memory."""
 MANY_BYTES: Final = 64 * 10**6

@@ -18,8 +18,9 @@ from batchops.store.store import StateReader
 
 TABLES = ("meta", "jobs", "rows", "requests", "submissions", "attempts", "outcomes", "answer_files", "events",
           "dropped")  # fmt: skip
-READING_LIMIT, MEMORY_LIMIT = "250MB", "1GB"
-"""Joins of ours spill. All tables joined with their answers, and queries of users, are better off with more."""
+READING_LIMIT, COPY_LIMIT, QUERY_LIMIT = "250MB", "700MB", "1GB"
+"""Joins of ours spill: the answers of 10,000,000 rows take as long with 700 MB as with 1 GB (measured, 2026-11).
+Queries of users are better off with more."""
 
 LARGE_BYTES: Final = 200_000_000
 """A state of some three million rows: the copy of a larger one is kept in a file, for in memory it is not compressed,
@@ -42,7 +43,9 @@ def reading(state_path: Path, *, environment: str | None = None) -> Iterator[duc
 
 
 @contextmanager
-def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def snapshot(
+    state_path: Path, *, environment: str | None = None, memory_limit: str = COPY_LIMIT
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection of its own with a copy of every table of the state (but the lease) in its main schema.
 
     The file is let go before the block begins, so writers do not wait for the reader. `environment` keeps only that
@@ -53,9 +56,9 @@ def snapshot(state_path: Path, *, environment: str | None = None) -> Iterator[du
     with temporary_folder("batchops-") as spill:
         is_large = state_path.exists() and state_path.stat().st_size > LARGE_BYTES
         con = (
-            open_scratch(spill, memory_limit=MEMORY_LIMIT)
+            open_scratch(spill, memory_limit=memory_limit)
             if is_large
-            else open_memory(memory_limit=MEMORY_LIMIT, temp_directory=spill)
+            else open_memory(memory_limit=memory_limit, temp_directory=spill)
         )
         with closing(con):
             with StateReader(state_path).reading(con):
