@@ -197,8 +197,9 @@ def recorded_rows(job: RecordedJob, standing: str) -> str:
     has_ended = "s.state IN (2, 3, 4, 5) OR (s.state = 0 AND s.outcome IS NOT NULL)"
     return f"""
     WITH judged AS (
-        SELECT s.*, {OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
-        FROM {standing} s WHERE s.job_id = {job.job_id}
+        SELECT *, CASE WHEN has_ended THEN line END AS judged_line FROM (
+            SELECT s.*, {OUTCOME_NAMES}[s.outcome + 1] AS class, ({has_ended}) AS has_ended
+            FROM {standing} s WHERE s.job_id = {job.job_id})
     )
     SELECT j.key, j.state, j.is_removed,
            CASE WHEN j.state = 1 THEN '{IN_FLIGHT}' WHEN j.state = 5 THEN '{HELD}'
@@ -214,7 +215,7 @@ def recorded_rows(job: RecordedJob, standing: str) -> str:
            j.state = 2 AS has_answer, o.submission_id, o.line
     FROM judged j
     LEFT JOIN main.submissions b ON b.submission_id = j.submission_id
-    LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.line AND j.has_ended
+    LEFT JOIN main.outcomes o ON o.submission_id = j.submission_id AND o.line = j.judged_line
     """
 
 
