@@ -2,7 +2,7 @@
 
 Each batch has a thread of its own, which downloads and judges it, and no more: it writes nothing to the state and tells
 nobody. What it reads there is of this batch alone, and no other fetch changes it. So whoever takes the batches one by
-one records them as if nothing had been done ahead. In memory are two at most: the taken one and the one behind it.
+one records them as if nothing had been done ahead. One is judged at a time, so the lines of one are in memory.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from batchops.engine.download import ResultFiles, download
@@ -28,7 +27,7 @@ from batchops.spec.job import Job
 T = TypeVar("T")
 
 _DEPTH: Final = 2
-"""How many batches behind the taken one are on their way: one is judged, one is downloaded."""
+"""How many batches behind the taken one are on their way, at most: judged, or being judged, or being downloaded."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,11 @@ class EndedBatch:
 
 
 IsWanted: TypeAlias = Callable[[], bool]
-Judge: TypeAlias = Callable[[EndedBatch, ResultFiles, Path, IsWanted], AbstractContextManager[T]]
-"""Judges the files of a batch, in a folder of its own, on entry; may raise once nobody wants it any more."""
+Judge: TypeAlias = Callable[[EndedBatch, ResultFiles, Path, IsWanted], T]
+"""Judges the files of a batch, in a folder of its own, which stays until the batch is recorded; one at a time.
+
+May raise once nobody wants it any more.
+"""
 
 
 class Ahead(Generic[T]):
@@ -56,6 +58,7 @@ class Ahead(Generic[T]):
         self._upcoming = deque(upcoming)
         self._begun: deque[_Coming[T]] = deque()
         self._is_through = _gate(is_open=True)  # the download of the last that was begun
+        self._is_judged = _gate(is_open=True)  # the last that was begun
 
     @contextmanager
     def taken(self, ended: EndedBatch) -> Iterator[tuple[ResultFiles, T]]:
@@ -64,27 +67,30 @@ class Ahead(Generic[T]):
         Raises what downloading or judging it raised; the others go on.
         """
         coming = self._take(ended)
-        with ExitStack() as stack:
-            stack.push(coming.let_go)
+        try:
             judged = coming.judged()
             self._begin()
-            if self._begun:
-                self._begun[0].may_judge.set()
             yield judged
+        finally:
+            coming.let_go()
 
     def _take(self, ended: EndedBatch) -> _Coming[T]:
         if not self._begun and self._upcoming and self._upcoming[0] == ended:
             self._begin()
         if self._begun and self._begun[0].ended == ended:
             return self._begun.popleft()
-        return _Coming(self._project, ended, self._judge, _gate(is_open=True), _gate())
+        return self._coming(ended)
 
     def _begin(self) -> None:
-        """Have those on their way that should be: each is downloaded when the one before it is."""
+        """Have those on their way that should be."""
         while self._upcoming and len(self._begun) < _DEPTH:
-            may_download, self._is_through = self._is_through, _gate()
-            ended = self._upcoming.popleft()
-            self._begun.append(_Coming(self._project, ended, self._judge, may_download, self._is_through))
+            self._begun.append(self._coming(self._upcoming.popleft()))
+
+    def _coming(self, ended: EndedBatch) -> _Coming[T]:
+        """One that is downloaded, and judged, when the one before it is."""
+        download, judgement = _Turn(self._is_through), _Turn(self._is_judged)
+        self._is_through, self._is_judged = download.is_over, judgement.is_over
+        return _Coming(self._project, ended, self._judge, download, judgement)
 
     def close(self) -> None:
         """Let go of the batches that nobody took. A download that is under way is not waited for."""
@@ -99,25 +105,32 @@ def _gate(*, is_open: bool = False) -> threading.Event:
     return gate
 
 
+class _Turn:
+    """Work that is done when others have done theirs."""
+
+    def __init__(self, may_begin: threading.Event) -> None:
+        self._may_begin, self.is_over = may_begin, _gate()
+
+    def __enter__(self) -> None:
+        self._may_begin.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+
+    def hurry(self) -> None:
+        """Wait for nobody: there is nothing left to do."""
+        self._may_begin.set()
+
+
 class _Coming(Generic[T]):
     """One batch on its way, in a thread that a process which ends does not wait for."""
 
-    def __init__(
-        self,
-        project: Project,
-        ended: EndedBatch,
-        judge: Judge[T],
-        may_download: threading.Event,
-        is_through: threading.Event,
-    ) -> None:
+    def __init__(self, project: Project, ended: EndedBatch, judge: Judge[T], download: _Turn, judgement: _Turn) -> None:
         self.ended = ended
-        self.may_judge = _gate()
-        self._may_download, self._is_through = may_download, is_through
+        self._download, self._judgement = download, judgement
         self._provider = project.provider(ended.found.provider)
         self._judge = judge
         self._folder = new_work_folder(project)
-        self._held = ExitStack()
-        self._held.callback(shutil.rmtree, self._folder, ignore_errors=True)
         self._judged: tuple[ResultFiles, T] | None = None
         self._problem: BaseException | None = None
         self._lock = threading.Lock()
@@ -126,47 +139,47 @@ class _Coming(Generic[T]):
         self._thread.start()
 
     def _run(self) -> None:
+        with self._download, self._noting_problem():
+            files = self._downloaded()
+        with self._judgement, self._noting_problem():
+            if self._problem is None:
+                self._judge_files(files)
+
+    @contextmanager
+    def _noting_problem(self) -> Iterator[None]:
         try:
-            self._come()
+            yield
         except BaseException as problem:
             self._problem = problem
 
-    def _come(self) -> None:
-        self._may_download.wait()
+    def _downloaded(self) -> ResultFiles:
         try:
-            files = download(self._provider, self.ended.remote, self._folder) if self._is_wanted else ResultFiles()
+            return download(self._provider, self.ended.remote, self._folder) if self._is_wanted else ResultFiles()
         finally:
-            self._is_through.set()
             if not self._is_wanted:
                 shutil.rmtree(self._folder, ignore_errors=True)
-        self.may_judge.wait()
+
+    def _judge_files(self, files: ResultFiles) -> None:
         with self._lock:
             self._is_judging = self._is_wanted
         if self._is_judging:
             reached("before_judge")
-            judging = self._judge(self.ended, files, self._folder, lambda: self._is_wanted)
-            self._judged = files, self._held.enter_context(judging)
+            self._judged = files, self._judge(self.ended, files, self._folder, lambda: self._is_wanted)
 
     def judged(self) -> tuple[ResultFiles, T]:
         """Wait until it is judged. Raises what went wrong on its way."""
-        self.may_judge.set()
         self._thread.join()
         if self._judged is None:
             assert self._problem is not None
             raise self._problem
         return self._judged
 
-    def let_go(
-        self,
-        kind: type[BaseException] | None = None,
-        problem: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
+    def let_go(self) -> None:
         """Leave nothing behind: an engine at work is waited for, a download ends by itself."""
         with self._lock:
             self._is_wanted = False
-        self._may_download.set()
-        self.may_judge.set()
+        self._download.hurry()
+        self._judgement.hurry()
         if self._is_judging:
             self._thread.join()
-        self._held.__exit__(kind, problem, traceback)
+        shutil.rmtree(self._folder, ignore_errors=True)

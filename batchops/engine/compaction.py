@@ -75,7 +75,7 @@ def _merge(project: Project, store: StateStore) -> int:
     folder = new_work_folder(project)
     try:
         done = 0
-        for change in merge(store, folder / "spill"):
+        for change in merge(store, folder):
             store.commit(change)
             done += len(change.old)
         return done

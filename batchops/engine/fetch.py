@@ -2,13 +2,15 @@
 
 The truth is in the lines: which file one is in, and what the counts say, does not matter. Whatever was sent and is in
 neither file is expired, cancelled, never executed or missing, by how the batch ended. Batches are downloaded and judged
-ahead (ahead.py); here, in one thread and in their order, they are recorded.
+ahead, one file at a time (ahead.py); here, in one thread and in their order, they are recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -23,17 +25,14 @@ from batchops.engine.judging import Judging, Totals
 from batchops.engine.ledger import Submission
 from batchops.engine.run import Run
 from batchops.engine.steps import reached
-from batchops.engine.work import THREADS, Scratch
+from batchops.engine.work import Scratch
 from batchops.plan.events import BatchFetched, RowFailures
 from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
-from batchops.store.answerfiles import FAST, write_answers
+from batchops.store.answerfiles import FAST, Draft, draft_answers, name_answers
 from batchops.store.changes import Fetched, Observed, RequestState
-
-_ENGINE_THREADS = 1
-"""Of each engine where two are at work: it takes a quarter less work than with two threads for tables whose rows keep
-their order, as those of a result file do (measured, 2026-11)."""
+from batchops.store.connection import sql_text
 
 
 class Fetching:
@@ -44,36 +43,64 @@ class Fetching:
 
     def __init__(self, run: Run, upcoming: Sequence[EndedBatch] = ()) -> None:
         self.run = run
-        self._scratch = Scratch(run.project, threads=_ENGINE_THREADS if len(upcoming) > 1 else THREADS)
+        self._scratch = Scratch(run.project)
         self._ahead = Ahead(run.project, self._judged, upcoming)
 
     def close(self) -> None:
         self._ahead.close()
         self._scratch.close()
 
-    @contextmanager
     def _judged(
         self, ended: EndedBatch, files: ResultFiles, folder: Path, is_wanted: Callable[[], bool]
-    ) -> Iterator[Judging]:
-        """The lines of a batch, judged; runs in another thread, and only reads the state."""
+    ) -> _Judged | None:
+        """A batch, judged; None where its files are not there yet. Runs in another thread, and only reads the state."""
         with self._scratch.lent() as con, closing(_judging(self.run, ended, folder, con, is_wanted)) as judging:
             judging.judge_files(files.paths)
-            yield judging
+            if judging.unseen and may_still_come(ended.remote, files, looks=_looks(ended.found), now=self.run.now):
+                return None
+            judging.judge_unseen()
+            return _written(judging, folder)
 
     def fetch(self, ended: EndedBatch) -> bool:
         """Fetch one batch. False when its files are not there yet; then the next look tries again."""
         run, found, remote = self.run, ended.found, ended.remote
-        with self._ahead.taken(ended) as (files, judging):
-            looks = int(found.remote.get("batchops_looks", 0))
-            if judging.unseen and may_still_come(remote, files, looks=looks, now=run.now):
-                _note_look(run, found, remote, looks + 1)
+        with self._ahead.taken(ended) as (files, judged):
+            if judged is None:
+                _note_look(run, found, remote)
                 return False
-            judging.judge_unseen()
-            _commit(run, found, remote, judging)
-        if is_full_queue(remote) and judging.next_due_at is not None:
-            run.full_until[found.provider, found.model] = judging.next_due_at
+            _commit(run, found, remote, judged)
+        if is_full_queue(remote) and judged.next_due_at is not None:
+            run.full_until[found.provider, found.model] = judged.next_due_at
         run.tell(*_problems(run, ended, files))
         return True
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A batch ready to be recorded; what is large of it is in files. `lines`: SQL of the relation `judged`."""
+
+    lines: str
+    totals: Totals
+    answers: Draft | None
+    held_because: str | None
+    next_due_at: datetime | None
+
+
+def _written(judging: Judging, folder: Path) -> _Judged:
+    totals = judging.finish()
+    lines = sql_text(str(folder / "judged.parquet"))
+    judging.con.execute(f"COPY judged TO {lines} (FORMAT parquet)")
+    reached("before_answers")
+    answers = None
+    if totals.answers:
+        path = folder / "answers.parquet"
+        answers = draft_answers(judging.con, "answers", path, lines=totals.answers, level=FAST)
+    return _Judged(f"read_parquet({lines})", totals, answers, judging.held_because, judging.next_due_at)
+
+
+def _looks(found: Submission) -> int:
+    """How often this batch was looked at in vain."""
+    return int(found.remote.get("batchops_looks", 0))
 
 
 def _judging(
@@ -126,29 +153,25 @@ def _row_at(run: Run, found: Submission, line: int) -> str | None:
     return None if is_sensitive else f"{rows[0]['address']}@{rows[0]['key']}"
 
 
-def _note_look(run: Run, found: Submission, remote: RemoteBatch, looks: int) -> None:
+def _note_look(run: Run, found: Submission, remote: RemoteBatch) -> None:
+    said = {**remote.raw, "batchops_looks": _looks(found) + 1}
     reached("before_observed")
-    run.store.commit(
-        Observed(found.submission_id, {**remote.raw, "batchops_looks": looks}, ended=False, address=found.address)
-    )
+    run.store.commit(Observed(found.submission_id, said, ended=False, address=found.address))
     reached("after_observed")
 
 
-def _commit(run: Run, found: Submission, remote: RemoteBatch, judging: Judging) -> None:
+def _commit(run: Run, found: Submission, remote: RemoteBatch, judged: _Judged) -> None:
     """Put the answers on disk, fsynced under their final name, and only then commit what names them."""
-    totals = judging.finish()
-    reached("before_answers")
-    answer_file = None
-    if totals.answers:
-        answer_file = write_answers(judging.con, "answers", run.store, lines=totals.answers, level=FAST)
+    totals = judged.totals
+    answer_file = name_answers(run.store, judged.answers) if judged.answers else None
     reached("after_answers")
     counts = {outcome.value: count for outcome, count in totals.outcomes.items()}
     ended = Observed(found.submission_id, remote.raw, ended=True, address=found.address)
     fetched = Fetched(
-        found.submission_id, "judged", answer_file, found.address, held_because=judging.held_because, counts=counts
+        found.submission_id, judged.lines, answer_file, found.address, held_because=judged.held_because, counts=counts
     )
     reached("before_fetched")
-    run.store.commit(*([ended] if found.phase == "created" else []), fetched, con=judging.con)
+    run.store.commit(*([ended] if found.phase == "created" else []), fetched)
     reached("after_fetched")
     _announce(run, found, totals, counts)
 

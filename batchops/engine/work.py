@@ -26,7 +26,7 @@ whatever it is given; and for one that this is not enough for. A plan of 10,000,
 (measured, 2026-11)."""
 THREADS = 2
 SCRATCH_LIMIT = "500MB"
-"""For each of the two engines that are at work at once when answers are fetched; they spill."""
+"""For the engine that judges a batch, which spills."""
 
 
 class Work:
@@ -97,8 +97,8 @@ class Scratch:
     Making one, and later giving back its memory, costs 30 ms of processor time each (measured, 2026-11).
     """
 
-    def __init__(self, project: Project, *, threads: int) -> None:
-        self._project, self._threads = project, threads
+    def __init__(self, project: Project) -> None:
+        self._project = project
         self._idle: list[_Engine] = []
 
     @contextmanager
@@ -107,7 +107,7 @@ class Scratch:
         try:
             engine = self._idle.pop()
         except IndexError:
-            engine = _Engine(self._project, self._threads)
+            engine = _Engine(self._project)
         try:
             yield engine.con
             engine.clear()
@@ -122,9 +122,9 @@ class Scratch:
 
 
 class _Engine:
-    def __init__(self, project: Project, threads: int) -> None:
+    def __init__(self, project: Project) -> None:
         self._folder = new_work_folder(project)
-        self.con = open_memory(memory_limit=SCRATCH_LIMIT, threads=threads, temp_directory=self._folder)
+        self.con = open_memory(memory_limit=SCRATCH_LIMIT, threads=THREADS, temp_directory=self._folder)
 
     def clear(self) -> None:
         for kind, name in _left_behind(self.con):

@@ -1,8 +1,10 @@
-"""Answer files: written once, under a name that no state and no disk has, and synced before anything names them."""
+"""Answer files: drafted, named once, as no other in the state or on the disk, and synced before anything names them."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +23,38 @@ FAST, SMALL = 1, 3
 """Levels of compression. In groups of this size the first is as small as the second in groups of 122,880 rows."""
 
 
-def write_answers(
-    con: duckdb.DuckDBPyConnection, relation: str, reader: StateReader, *, lines: int, level: int
-) -> AnswerFile:
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An answer file that has no number yet."""
+
+    path: Path
+    sha256: bytes
+    lines: int
+
+
+def draft_answers(con: duckdb.DuckDBPyConnection, relation: str, path: Path, *, lines: int, level: int) -> Draft:
     """Write the answers of `relation`, SQL over `con`, which must not keep an order. PhaseConflict unless so many."""
-    number, final = _next_file(reader)
-    draft = final.with_name(f"{final.name}.new")
     con.execute(
-        f"COPY (FROM {relation}) TO {sql_text(str(draft))}"
+        f"COPY (FROM {relation}) TO {sql_text(str(path))}"
         f" (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level}, {_GROUPS})"
     )
-    written = con.execute(f"SELECT count(*) FROM read_parquet({sql_text(str(draft))})").fetchone()
+    written = con.execute(f"SELECT count(*) FROM read_parquet({sql_text(str(path))})").fetchone()
     if written != (lines,):
-        draft.unlink()
+        path.unlink()
         raise PhaseConflict(f"{written} answers of {lines} were written")
-    with draft.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-    to_disk(draft)
-    draft.rename(final)
+    with path.open("rb") as file:
+        return Draft(path, hashlib.file_digest(file, "sha256").digest(), lines)
+
+
+def name_answers(reader: StateReader, draft: Draft) -> AnswerFile:
+    """Put a draft on disk under its final name. `answers` may lie on another disk than the draft."""
+    number, final = _next_file(reader)
+    arrived = final.with_name(f"{final.name}.new")
+    shutil.move(draft.path, arrived)
+    to_disk(arrived)
+    arrived.rename(final)
     to_disk(final.parent)
-    return AnswerFile(number, f"answers/{final.name}", digest, final.stat().st_size, lines)
+    return AnswerFile(number, f"answers/{final.name}", draft.sha256, final.stat().st_size, draft.lines)
 
 
 def _next_file(reader: StateReader) -> tuple[int, Path]:

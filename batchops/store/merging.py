@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import duckdb
 
 from batchops.diagnostics import BatchopsError
-from batchops.store.answerfiles import SMALL, write_answers
+from batchops.store.answerfiles import SMALL, draft_answers, name_answers
 from batchops.store.changes import AnswerFile, PhaseConflict
 from batchops.store.connection import open_memory, sql_text
 from batchops.store.copies import backups
@@ -67,10 +67,10 @@ class Merged:
         return {"old": old, "new": self.new.file_no if self.new else None, "lines": lines}
 
 
-def merge(reader: StateReader, spill: Path) -> Iterator[Merged]:
+def merge(reader: StateReader, folder: Path) -> Iterator[Merged]:
     """Write the files that are due, one by one; commit each `Merged` before the next is asked for."""
     for group in _groups(_files(reader)):
-        yield Merged([file.number for file in group], _written(reader, group, spill))
+        yield Merged([file.number for file in group], _written(reader, group, folder))
 
 
 def _files(reader: StateReader) -> Iterator[_File]:
@@ -105,8 +105,8 @@ def _if_due(group: list[_File]) -> Iterator[list[_File]]:
         yield group
 
 
-def _written(reader: StateReader, group: Sequence[_File], spill: Path) -> AnswerFile | None:
-    con = open_memory(temp_directory=spill)
+def _written(reader: StateReader, group: Sequence[_File], folder: Path) -> AnswerFile | None:
+    con = open_memory(temp_directory=folder / "spill")
     try:
         _load_live(con, reader, group)
         row = con.execute("SELECT count(*) FROM live").fetchone()
@@ -114,7 +114,8 @@ def _written(reader: StateReader, group: Sequence[_File], spill: Path) -> Answer
         if not lines:
             return None
         live = _live_lines([str(reader.folder / file.path) for file in group])
-        return write_answers(con, live, reader, lines=lines, level=SMALL)
+        draft = draft_answers(con, live, folder / "answers.parquet", lines=lines, level=SMALL)
+        return name_answers(reader, draft)
     finally:
         con.close()
 

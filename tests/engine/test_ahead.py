@@ -1,10 +1,10 @@
-"""The pipeline of fetches: one batch is judged and one downloaded behind the taken one, and nothing stays of either."""
+"""The pipeline of fetches: two batches are under way behind the taken one, one is judged, and nothing stays of any."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -52,25 +52,22 @@ class Line:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.downloads, self.judgements = Gates(), Gates()
-        self.held: list[str] = []
-        self.most_held = 0
+        self.judged: list[str] = []
+        self.most_judged = 0
 
     def download(self, file_id: str, path: Path) -> None:
         self.downloads.work(file_id)
         path.write_text(file_id)
 
-    @contextmanager
-    def judge(
-        self, ended: EndedBatch, files: ResultFiles, folder: Path, is_wanted: Callable[[], bool]
-    ) -> Iterator[str]:
+    def judge(self, ended: EndedBatch, files: ResultFiles, folder: Path, is_wanted: Callable[[], bool]) -> str:
         name = str(ended.remote.output_file_id)
-        self.held.append(name)
-        self.most_held = max(self.most_held, len(self.held))
+        self.judged.append(name)
+        self.most_judged = max(self.most_judged, len(self.judged))
         try:
             self.judgements.work(name, is_wanted)
-            yield files.paths[0].read_text().upper()
+            return files.paths[0].read_text().upper()
         finally:
-            self.held.remove(name)
+            self.judged.remove(name)
 
     def ahead(self, *names: str) -> Ahead[str]:
         known: Any = SimpleNamespace(work_folder=self.folder, provider=lambda _: self)
@@ -88,7 +85,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
     found.open()
     finish_threads()
     assert list(tmp_path.iterdir()) == [], "a folder was left behind"
-    assert found.held == [], "a judgement was left behind"
+    assert found.judged == [], "a judgement was left behind"
 
 
 def finish_threads() -> None:
@@ -118,11 +115,26 @@ def test_while_one_is_taken_the_next_is_judged_and_the_one_behind_it_downloaded(
             assert judgement == "A"
             assert line.judgements.has_begun("b")
             assert line.downloads.has_begun("c")
-            assert not line.judgements.begun["c"].is_set(), "three would be in memory"
+            assert not line.judgements.begun["c"].is_set(), "two would be in memory"
             assert not line.downloads.begun["d"].is_set()
+            line.judgements.free["b"].set()
+            assert line.judgements.has_begun("c"), "nothing of b is in memory any more"
         line.judgements.open()
         assert [taken(ahead, name) for name in "bcd"] == ["B", "C", "D"]
-    assert line.most_held == 2
+    assert line.most_judged == 1
+
+
+def test_where_one_could_not_be_downloaded_the_next_still_waits_for_the_one_before_it(line: Line) -> None:
+    line.downloads.problems["b"] = Uncertain("cut")
+    line.downloads.open()
+    with closing(line.ahead(*NAMES)) as ahead:
+        line.judgements.free["a"].set()
+        assert taken(ahead, "a") == "A"
+        line.judgements.open()
+        with pytest.raises(Uncertain, match="cut"):
+            taken(ahead, "b")
+        assert [taken(ahead, name) for name in "cd"] == ["C", "D"]
+    assert line.most_judged == 1
 
 
 def test_files_are_downloaded_one_after_the_other(line: Line) -> None:
@@ -152,14 +164,14 @@ def test_one_that_was_not_announced_comes_in_between(line: Line) -> None:
     line.open()
     with closing(line.ahead("a", "c")) as ahead:
         assert [taken(ahead, name) for name in "abc"] == ["A", "B", "C"]
-    assert line.most_held == 2
+    assert line.most_judged == 1
 
 
 def test_a_batch_that_could_not_be_recorded_is_let_go_with_all_behind_it(line: Line) -> None:
     line.open()
     with suppress(ZeroDivisionError), closing(line.ahead(*NAMES)) as ahead, ahead.taken(batch("a")):
         raise ZeroDivisionError
-    assert line.held == []
+    assert line.judged == []
 
 
 def test_the_end_waits_for_a_judge_at_work_who_is_told_and_for_no_download(line: Line) -> None:
@@ -170,6 +182,6 @@ def test_the_end_waits_for_a_judge_at_work_who_is_told_and_for_no_download(line:
         assert taken(ahead, "a") == "A"
         assert line.judgements.has_begun("b")
         assert line.downloads.has_begun("c")
-    assert line.held == [], "the judge of b is still at work"
+    assert line.judged == [], "the judge of b is still at work"
     assert not line.downloads.free["c"].is_set()
     assert list(line.folder.iterdir()) == []

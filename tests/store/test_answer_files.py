@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from batchops.store.answerfiles import FAST, write_answers
+from batchops.store.answerfiles import FAST, draft_answers, name_answers
 from batchops.store.changes import PhaseConflict
 from batchops.store.connection import open_memory
 from batchops.store.store import StateReader
@@ -36,7 +39,8 @@ def spooled(path: Path) -> str:
 def test_long_lines_are_written_in_little_memory(reader: StateReader, tmp_path: Path) -> None:
     relation = spooled(tmp_path / "spool.jsonl")
     with open_memory(memory_limit="250MB", temp_directory=tmp_path) as con:
-        written = write_answers(con, relation, reader, lines=LINES, level=FAST)
+        draft = draft_answers(con, relation, tmp_path / "draft.parquet", lines=LINES, level=FAST)
+    written = name_answers(reader, draft)
     path = reader.folder / written.path
     assert (written.lines, written.size_bytes) == (LINES, path.stat().st_size)
     with duckdb.connect() as con:
@@ -44,10 +48,32 @@ def test_long_lines_are_written_in_little_memory(reader: StateReader, tmp_path: 
     assert found == [(LINES, 2)]
 
 
-def test_another_file_gets_another_name_and_a_part_of_one_gets_none(reader: StateReader) -> None:
+def test_another_file_gets_another_name_and_a_part_of_one_gets_none(reader: StateReader, tmp_path: Path) -> None:
+    path = tmp_path / "draft.parquet"
     with open_memory() as con:
-        first, second = (write_answers(con, "range(3)", reader, lines=3, level=FAST) for _ in range(2))
+        first, second = (
+            name_answers(reader, draft_answers(con, "range(3)", path, lines=3, level=FAST)) for _ in range(2)
+        )
         with pytest.raises(PhaseConflict, match="of 4"):
-            write_answers(con, "range(3)", reader, lines=4, level=FAST)
+            draft_answers(con, "range(3)", path, lines=4, level=FAST)
     assert [first.path, second.path] == ["answers/000001.parquet", "answers/000002.parquet"]
     assert sorted(path.name for path in (reader.folder / "answers").iterdir()) == ["000001.parquet", "000002.parquet"]
+    assert not path.exists()
+
+
+def test_answers_may_lie_on_another_disk_than_drafts(
+    reader: StateReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def of_one_disk(source: Path, target: Path) -> None:
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", of_one_disk)
+    with open_memory() as con:
+        draft = draft_answers(con, "range(3)", tmp_path / "draft.parquet", lines=3, level=FAST)
+    named = name_answers(reader, draft)
+    assert hashlib.sha256((reader.folder / named.path).read_bytes()).digest() == named.sha256
+    assert [path.name for path in (reader.folder / "answers").iterdir()] == ["000001.parquet"]
