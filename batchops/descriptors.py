@@ -1,12 +1,14 @@
-"""Names of what a process has open, such as /dev/stdout and /dev/fd/3: no place to put a file at.
+"""What a process was begun with: its standard streams, and names of what it has open, such as /dev/stdout.
 
-They lead to a file that somebody else named, where it was sent there, and a file in its place would be another one.
+Such names are no place to put a file at. They lead to a file that somebody else named, where the stream was sent to
+one, and a file in its place would be another one.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -23,3 +25,16 @@ def is_descriptor(path: Path) -> bool:
             return False
         path = path.parent / path.readlink()
     return False
+
+
+def open_standard_streams() -> None:
+    """Let the streams that were closed before this process began (`>&-`) lead nowhere.
+
+    Otherwise the next file that is opened, such as the state, would have the number of a stream, and whatever a library
+    prints would go into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            lowest = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(lowest, True)  # for the same reason, in a process of ours
+            setattr(sys, name, os.fdopen(lowest, mode))

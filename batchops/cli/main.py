@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from batchops import __version__
 from batchops.cli.options import Invocation, ReaderGone, shared_options
+from batchops.descriptors import open_standard_streams
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, UsageProblem, did_you_mean, error
 
 VERBS = {
@@ -102,6 +103,7 @@ def batchops(invocation: Invocation) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the process's exit code. A verb returns its exit code, or None for 0."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    open_standard_streams()
     if instruction := os.environ.get(_COMPLETE):
         return shell_complete(batchops, {}, "batchops", _COMPLETE, instruction)
     try:
