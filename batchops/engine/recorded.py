@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
+from typing import Final
 
 import orjson
 
 from batchops.diagnostics import BatchopsError
 from batchops.engine.project import Project
+from batchops.engine.work import FRUGAL_LIMIT, Work
 from batchops.plan.diff import RecordedJob
 from batchops.plan.model import Action
 from batchops.request.template import compile_request
 from batchops.spec.job import Job
 from batchops.store.changes import RequestState
+
+_STANDING: Final = f"""
+    SELECT j.address,
+           CASE WHEN q.state = {RequestState.IN_FLIGHT} THEN '{Action.IN_FLIGHT}'
+                WHEN q.state = {RequestState.ANSWERED} THEN '{Action.UNCHANGED}'
+                WHEN q.state = {RequestState.GIVEN_UP} THEN '{Action.FAILED}'
+                WHEN q.state = {RequestState.HELD} OR j.held IS NOT NULL THEN '{Action.HELD}' END AS action,
+           count(*)
+    FROM state.rows r JOIN state.jobs j USING (job_id) LEFT JOIN state.requests q USING (digest, round)
+    WHERE j.environment = ? AND j.removed_at IS NULL AND r.removed_at IS NULL GROUP BY ALL
+"""
 
 
 def read_recorded(project: Project) -> list[RecordedJob]:
@@ -45,20 +59,11 @@ def read_recorded(project: Project) -> list[RecordedJob]:
 
 def count_standing(project: Project, addresses: Collection[str] | None) -> Counter[Action]:
     """How the rows on record stand, of the jobs at `addresses` (None: of all), without a look at any source."""
-    rows = project.reader.rows(
-        f"""SELECT j.address, count(*) AS n,
-                   CASE WHEN q.state = {RequestState.IN_FLIGHT} THEN '{Action.IN_FLIGHT}'
-                        WHEN q.state = {RequestState.ANSWERED} THEN '{Action.UNCHANGED}'
-                        WHEN q.state = {RequestState.GIVEN_UP} THEN '{Action.FAILED}'
-                        WHEN q.state = {RequestState.HELD} OR j.held IS NOT NULL THEN '{Action.HELD}' END AS action
-            FROM state.rows r JOIN state.jobs j USING (job_id) LEFT JOIN state.requests q USING (digest, round)
-            WHERE j.environment = ? AND j.removed_at IS NULL AND r.removed_at IS NULL GROUP BY ALL""",
-        [project.environment],
-    )
     counted: Counter[Action] = Counter()
-    for row in rows:
-        if row["action"] is not None and (addresses is None or row["address"] in addresses):
-            counted[Action(row["action"])] += row["n"]
+    with closing(Work(project, memory=FRUGAL_LIMIT)) as work, project.reader.reading(work.con) as con:
+        for address, action, count in con.execute(_STANDING, [project.environment]).fetchall():
+            if action is not None and (addresses is None or address in addresses):
+                counted[Action(action)] += count
     return counted
 
 
