@@ -17,7 +17,7 @@ from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
 from batchops.engine.ledger import Submission, open_submissions
-from batchops.engine.look import Sighting, look, problems_of
+from batchops.engine.look import NotShown, Sighting, look
 from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
 from batchops.engine.run import Run
@@ -64,7 +64,7 @@ class Convergence:
         self.codes: set[int] = set()
         self._declared = {job.address: job for job in jobs}
         self._unseen: set[int] = set()
-        self._not_shown: dict[tuple[int, bool], Sighting] = {}
+        self._not_shown = NotShown()
 
     def refresh(self) -> bool:
         """Settle, poll and fetch everything open, once. True when anything moved."""
@@ -77,8 +77,7 @@ class Convergence:
                 if self.run.is_stopping:
                     break
                 moved |= self._take_in(sighting, fetching)
-        met = {(s.submission.submission_id, s.is_gone): s for s in sightings if s.problem is not None}
-        self._not_shown = met | self._not_shown  # told in the end: a wait may meet them in every round
+        self._not_shown.note(sightings)
         hold_unseen(self.run, sightings)
         self._unseen = {sighting.submission.submission_id for sighting in sightings if sighting.is_gone}
         if self._unseen:
@@ -324,7 +323,7 @@ class Convergence:
                 self.rows[action] = after.rows(action)
         self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
         self.run.tell(*(_put_off(self.run, job) for job in jobs if self._is_put_off(job)))
-        self.run.tell(*problems_of(self._not_shown.values()))
+        self.run.tell(*self._not_shown.problems())
         if self._has_errors():
             self.codes.add(ExitCode.ERROR)
         if any(job.health in {"Degraded", "Held"} for job in jobs):

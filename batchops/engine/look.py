@@ -83,6 +83,28 @@ def problems_of(sightings: Collection[Sighting]) -> list[Diagnostic]:
     return gone + [_not_asked(provider, found) for provider, found in unasked.items()]
 
 
+class NotShown:
+    """What the looks of one command could not see: told in the end, as a wait may meet it in every round.
+
+    Of a batch that was seen later nothing is told, unless it was denied: that is a question for a person all the same.
+    """
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[int, bool], Sighting] = {}
+
+    def note(self, sightings: Collection[Sighting]) -> None:
+        """Take in one look."""
+        for sighting in sightings:
+            number = sighting.submission.submission_id
+            if sighting.problem is not None:
+                self._met.setdefault((number, sighting.is_gone), sighting)
+            elif sighting.remote is not None:
+                self._met.pop((number, False), None)
+
+    def problems(self) -> list[Diagnostic]:
+        return problems_of(self._met.values())
+
+
 def _not_visible(found: Submission, problem: ProviderError) -> Diagnostic:
     return warning(
         "batch_not_visible",

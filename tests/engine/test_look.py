@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from made_states import create, held, record
 
-from batchops.engine.look import look, problems_of
+from batchops.engine.look import NotShown, look, problems_of
 from batchops.engine.operations import wait_for
 from batchops.engine.project import Project, open_project
 from batchops.plan.events import StopFlag
@@ -131,20 +131,38 @@ def test_only_batch_that_could_not_be_asked_for_is_told_by_its_name_and_each_tha
     ]
 
 
-def test_a_wait_tells_of_a_provider_once_though_each_look_misses_other_batches(
+def test_a_wait_tells_of_a_provider_once_and_only_of_batches_that_no_look_has_shown(
     project: Project, service: Service
 ) -> None:
     stop = StopFlag()
 
     def answer(batch_id: str) -> RemoteBatch:
-        if len(service.asked) <= BATCHES:
+        if len(service.asked) <= BATCHES or batch_id != "batch_2":
             raise Uncertain("No usable reply.")
-        if batch_id == "batch_2":
-            stop.request()
-            raise Uncertain("No usable reply.")
+        stop.request()
         return shown(batch_id)
 
     service.answer = answer
     done = wait_for(project, emit=lambda event: None, stop=stop)
-    assert [problem.detail.partition(":")[0] for problem in done.diagnostics] == [f"local about {BATCHES} batches"]
+    assert [problem.detail.partition(":")[0] for problem in done.diagnostics] == [f"local about {BATCHES - 1} batches"]
     assert len(service.asked) == 2 * BATCHES
+
+
+def test_what_was_seen_later_is_not_told_in_the_end_unless_it_had_been_denied(
+    project: Project, service: Service
+) -> None:
+    troubles = {"batch_1": Uncertain("No usable reply."), "batch_2": Missing("There is none.", status=404)}
+
+    def answer(batch_id: str) -> RemoteBatch:
+        if batch_id in troubles:
+            raise troubles[batch_id]
+        return shown(batch_id)
+
+    service.answer = answer
+    not_shown = NotShown()
+    not_shown.note(look(project))
+    not_shown.note(look(project))
+    assert [problem.code for problem in not_shown.problems()] == ["batch_not_visible", "provider_unreachable"]
+    troubles.clear()
+    not_shown.note(look(project))
+    assert [problem.code for problem in not_shown.problems()] == ["batch_not_visible"]
