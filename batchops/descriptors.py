@@ -37,4 +37,4 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             lowest = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(lowest, True)  # for the same reason, in a process of ours
-            setattr(sys, name, os.fdopen(lowest, mode))
+            setattr(sys, name, os.fdopen(lowest, mode, encoding="utf-8", errors="backslashreplace"))  # refuses no text

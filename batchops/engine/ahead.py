@@ -94,6 +94,8 @@ class Ahead(Generic[T]):
 
     def close(self) -> None:
         """Let go of the batches that nobody took. A download that is under way is not waited for."""
+        for coming in self._begun:  # of all before any is waited for: where one ends, the next would be judged
+            coming.want_no_more()
         while self._begun:
             self._begun.popleft().let_go()
 
@@ -174,12 +176,16 @@ class _Coming(Generic[T]):
             raise self._problem
         return self._judged
 
-    def let_go(self) -> None:
-        """Leave nothing behind: an engine at work is waited for, a download ends by itself."""
+    def want_no_more(self) -> None:
+        """Have it end soon."""
         with self._lock:
             self._is_wanted = False
         self._download.hurry()
         self._judgement.hurry()
+
+    def let_go(self) -> None:
+        """Leave nothing behind: an engine at work is waited for, a download ends by itself."""
+        self.want_no_more()
         if self._is_judging:
             self._thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)

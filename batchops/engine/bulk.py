@@ -23,7 +23,7 @@ from batchops.engine.answersql import answer_sql
 from batchops.engine.judge import Expectation, read_lines
 from batchops.engine.shapes import TOKENS, Form, Hole, Role, Shape, learn
 from batchops.plan.prices import LONG_PROMPT_TOKENS, Price
-from batchops.store.connection import sql_text
+from batchops.store.connection import AS_WRITTEN, sql_text
 
 FOUND: Final = {
     "raw": "VARCHAR", "id": "VARCHAR", "answer": "VARCHAR", "http": "USMALLINT", "finish": "VARCHAR",
@@ -143,7 +143,7 @@ def _lines(path: Path) -> str:
     return (
         f"(SELECT coalesce(raw, '') AS raw FROM read_csv({sql_text(str(path))}, columns = {{'raw': 'VARCHAR'}},"
         " delim = chr(1), quote = '', escape = '', comment = '', header = false, auto_detect = false,"
-        f" max_line_size = {LARGEST_LINE}, buffer_size = {2 * LARGEST_LINE}))"
+        f" max_line_size = {LARGEST_LINE}, buffer_size = {2 * LARGEST_LINE}, {AS_WRITTEN}))"
     )
 
 

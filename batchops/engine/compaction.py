@@ -14,6 +14,7 @@ from pathlib import Path
 from batchops.engine.project import Project
 from batchops.engine.surgery import committed
 from batchops.engine.work import new_work_folder, sweep_work
+from batchops.exhaustion import work_told
 from batchops.store.copies import backup, copy_file
 from batchops.store.footprint import Footprint, footprint
 from batchops.store.merging import merge, sweep_answers
@@ -49,7 +50,7 @@ def compact(
     """
     refuse_absent(project.state_path)
     settings = project.settings.state
-    with project.leased(lock_timeout) as store:
+    with work_told(project.work_folder.parent), project.leased(lock_timeout) as store:
         before = footprint(store)
         kept = backup(store.path, "compact")
         trim = Trim(

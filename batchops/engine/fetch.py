@@ -32,7 +32,7 @@ from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.answerfiles import FAST, Draft, draft_answers, name_answers
 from batchops.store.changes import Fetched, Observed, RequestState
-from batchops.store.connection import sql_text
+from batchops.store.connection import AS_WRITTEN, sql_text
 
 
 class Fetching:
@@ -95,7 +95,7 @@ def _written(judging: Judging, folder: Path) -> _Judged:
     if totals.answers:
         path = folder / "answers.parquet"
         answers = draft_answers(judging.con, "answers", path, lines=totals.answers, level=FAST)
-    return _Judged(f"read_parquet({lines})", totals, answers, judging.held_because, judging.next_due_at)
+    return _Judged(f"read_parquet({lines}, {AS_WRITTEN})", totals, answers, judging.held_because, judging.next_due_at)
 
 
 def _looks(found: Submission) -> int:

@@ -27,7 +27,7 @@ from batchops.plan.prices import Price, cost_nano_usd
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.changes import RequestState
-from batchops.store.connection import sql_text
+from batchops.store.connection import AS_WRITTEN, sql_text
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -99,7 +99,7 @@ class _Spool:
         columns = ", ".join(f"{name}: {sql_text(kind)}" for name, kind in self.types.items())
         return (
             f"read_json({sql_text(str(self.path))}, format = 'newline_delimited', columns = {{{columns}}},"
-            f" maximum_object_size = {max(_SMALLEST_BUFFER, 2 * self.longest)})"
+            f" maximum_object_size = {max(_SMALLEST_BUFFER, 2 * self.longest)}, {AS_WRITTEN})"
         )
 
 

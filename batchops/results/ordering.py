@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 import duckdb
 import orjson
 
-from batchops.store.connection import sql_text
+from batchops.store.connection import AS_WRITTEN, sql_text
 
 MANY_ROWS: Final = 250_000
 """With fewer, of answers that are not long, all fits into 700 MB at once."""
@@ -63,7 +63,8 @@ def _has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> 
         f"""SELECT (SELECT sum(num_values) FROM parquet_metadata([{files}]) WHERE path_in_schema = 'answer'),
                    (SELECT sum(total_uncompressed_size) FROM parquet_metadata([{files}])
                     WHERE path_in_schema = 'answer'),
-                   (SELECT avg(strlen(answer)) FROM (FROM read_parquet([{files}]) SELECT answer LIMIT {_SAMPLED}))"""
+                   (SELECT avg(strlen(answer)) FROM (
+                       FROM read_parquet([{files}], {AS_WRITTEN}) SELECT answer LIMIT {_SAMPLED}))"""
     ).fetchone()
     assert row is not None
     count, size, sampled = (int(value or 0) for value in row)
@@ -116,7 +117,7 @@ class Ordering:
         )
         return (
             f"FROM read_json({sql_text(str(ordered))}, format = 'newline_delimited', columns = {{{columns}}},"
-            f" maximum_object_size = {max(longest, 1 << 24)})"
+            f" maximum_object_size = {max(longest, 1 << 24)}, {AS_WRITTEN})"
         )
 
     def _pick(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ import duckdb
 from batchops.store.changes import AnswerFile, PhaseConflict
 from batchops.store.connection import sql_text
 from batchops.store.copies import to_disk
+from batchops.store.recognise import Unwritable
 from batchops.store.store import StateReader
 
 _GROUPS: Final = "ROW_GROUP_SIZE 10240, ROW_GROUP_SIZE_BYTES '16MB'"
@@ -47,22 +49,37 @@ def draft_answers(con: duckdb.DuckDBPyConnection, relation: str, path: Path, *, 
 
 
 def name_answers(reader: StateReader, draft: Draft) -> AnswerFile:
-    """Put a draft on disk under its final name. `answers` may lie on another disk than the draft."""
-    number, final = _next_file(reader)
-    arrived = final.with_name(f"{final.name}.new")
-    shutil.move(draft.path, arrived)
-    to_disk(arrived)
-    arrived.rename(final)
-    to_disk(final.parent)
+    """Put a draft on disk under its final name. `answers` may lie on another disk than the draft.
+
+    Unwritable where it cannot be put there; then no part of it is.
+    """
+    folder = reader.folder / "answers"
+    try:
+        number, final = _next_file(reader, folder)
+        _put(draft.path, final)
+    except OSError as problem:
+        raise Unwritable(folder, problem.strerror or str(problem)) from problem
     return AnswerFile(number, f"answers/{final.name}", draft.sha256, final.stat().st_size, draft.lines)
 
 
-def _next_file(reader: StateReader) -> tuple[int, Path]:
+def _next_file(reader: StateReader, folder: Path) -> tuple[int, Path]:
     """A number that neither the state nor the disk has: files stay of a state that was pushed over, and of a kill."""
-    folder = reader.folder / "answers"
     folder.mkdir(exist_ok=True)
     rows = reader.rows("SELECT coalesce(max(file_no), 0) + 1 AS next FROM state.answer_files")
     number = int(rows[0]["next"])
     while (path := folder / f"{number:06d}.parquet").exists():
         number += 1
     return number, path
+
+
+def _put(path: Path, final: Path) -> None:
+    arrived = final.with_name(f"{final.name}.new")
+    try:
+        shutil.move(path, arrived, copy_function=shutil.copyfile)  # a disk may have bytes, and no modes to copy
+        to_disk(arrived)
+        arrived.rename(final)
+    except OSError:
+        with suppress(OSError):
+            arrived.unlink()
+        raise
+    to_disk(final.parent)

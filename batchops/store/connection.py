@@ -24,6 +24,9 @@ STORAGE_VERSION = "v1.5.0"
 """Files that DuckDB 1.5 and 2.x both read and write."""
 
 READ_PATIENCE_SECONDS = 60.0
+AS_WRITTEN = "hive_partitioning = false"
+"""An option for every read of a file of ours: without it, of folders above the file named `state=ca` and `model=large`
+the columns `state` and `model` are made, which stand before its own."""
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 _visit = threading.RLock()
 _idle: list[duckdb.DuckDBPyConnection] = []

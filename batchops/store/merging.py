@@ -18,7 +18,7 @@ import duckdb
 from batchops.diagnostics import BatchopsError
 from batchops.store.answerfiles import SMALL, draft_answers, name_answers
 from batchops.store.changes import AnswerFile, PhaseConflict
-from batchops.store.connection import open_memory, sql_text
+from batchops.store.connection import AS_WRITTEN, open_memory, sql_text
 from batchops.store.copies import backups
 from batchops.store.integrity import lost_files
 from batchops.store.store import StateReader
@@ -136,10 +136,8 @@ def _load_live(con: duckdb.DuckDBPyConnection, reader: StateReader, group: Seque
 
 def _live_lines(paths: Sequence[str]) -> str:
     listed = ", ".join(map(sql_text, paths))
-    return (
-        f"(SELECT p.* EXCLUDE (filename) FROM read_parquet([{listed}], filename = true, union_by_name = true) p"
-        " SEMI JOIN live USING (filename, submission_id, line))"
-    )
+    files = f"read_parquet([{listed}], filename = true, union_by_name = true, {AS_WRITTEN})"
+    return f"(SELECT p.* EXCLUDE (filename) FROM {files} p SEMI JOIN live USING (filename, submission_id, line))"
 
 
 def sweep_answers(reader: StateReader) -> int:

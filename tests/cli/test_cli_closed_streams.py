@@ -29,3 +29,7 @@ def test_a_command_whose_streams_were_closed_does_its_work_and_leaves_a_sound_st
     found = json.loads(batchops(root, "plan", "--json").stdout)
     assert found["summary"]["rows"]["unchanged"] == 3
     assert batchops(root, "doctor").returncode == 0
+
+
+def test_a_text_that_cannot_be_printed_is_no_trouble_where_nobody_reads_it(tmp_path: Path) -> None:
+    assert ended(tmp_path, ">&- 2>&-", "n\udcffo") == 64

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_process import SETTINGS, command, environ, make_project
+from cli_process import SETTINGS, batchops, command, environ, make_project
 
 FULL = Path("/dev/full")
 GREATEST_FILE = """
@@ -34,6 +34,14 @@ source:
   key: id
 model: gpt-5-mini
 template: "{"word " * 1000}{{{{ id }}}}"
+"""
+VECTORS = """\
+name: labels
+source: {query: SELECT i AS id FROM range(800) t(i), key: id}
+endpoint: /v1/embeddings
+model: text-embedding-3-small
+template: "Row {{ id }}"
+batch: {max_requests: 400}
 """
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="/dev/full is there on Linux alone")
 
@@ -65,6 +73,16 @@ def test_a_disk_that_does_not_hold_an_input_file_is_told_and_the_rows_are_sent_o
     again = _limited(tmp_path, 100_000_000, "apply", "--auto-approve", "--wait", "--json")
     done = json.loads(again.stdout.splitlines()[-1])
     assert (again.returncode, done["summary"]["rows"]["unchanged"]) == (0, 3000)
+
+
+def test_a_disk_that_does_not_hold_merged_answers_is_told_and_they_stay_as_they_are(tmp_path: Path) -> None:
+    make_project(tmp_path, job=VECTORS)
+    assert batchops(tmp_path, "apply", "--auto-approve", "--wait").returncode == 0
+    ended = _limited(tmp_path, 9_000_000, "state", "compact", "--json")
+    (found,) = json.loads(ended.stdout)["diagnostics"]
+    assert (ended.returncode, found["code"]) == (1, "scratch_unwritable")
+    assert "File too large" in found["detail"]
+    assert batchops(tmp_path, "doctor").returncode == 0
 
 
 @needs_full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -185,3 +186,21 @@ def test_the_end_waits_for_a_judge_at_work_who_is_told_and_for_no_download(line:
     assert line.judged == [], "the judge of b is still at work"
     assert not line.downloads.free["c"].is_set()
     assert list(line.folder.iterdir()) == []
+
+
+def test_at_the_end_none_is_judged_for_the_one_before_it_has_ended(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    line.downloads.open()
+    line.judgements.free["a"].set()
+    line.judgements.free["c"].set()
+    remove = shutil.rmtree
+
+    def removed(folder: Path, *, ignore_errors: bool) -> None:
+        finish_threads()  # whatever the others have begun by now, they do
+        remove(folder, ignore_errors=ignore_errors)
+
+    with closing(line.ahead(*NAMES)) as ahead:
+        assert taken(ahead, "a") == "A"
+        assert line.judgements.has_begun("b")
+        assert line.downloads.has_begun("c")
+        monkeypatch.setattr(shutil, "rmtree", removed)
+    assert not line.judgements.begun["c"].is_set()

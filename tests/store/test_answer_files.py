@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from batchops.store.answerfiles import FAST, draft_answers, name_answers
+from batchops.store.answerfiles import FAST, Draft, draft_answers, name_answers
 from batchops.store.changes import PhaseConflict
 from batchops.store.connection import open_memory
+from batchops.store.recognise import Unwritable
 from batchops.store.store import StateReader
 
 LINES, NUMBERS = 2_200, 1_500
@@ -61,9 +62,9 @@ def test_another_file_gets_another_name_and_a_part_of_one_gets_none(reader: Stat
     assert not path.exists()
 
 
-def test_answers_may_lie_on_another_disk_than_drafts(
-    reader: StateReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def other_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers lie on another disk than drafts, which has no modes."""
     rename = os.rename
 
     def of_one_disk(source: Path, target: Path) -> None:
@@ -71,9 +72,44 @@ def test_answers_may_lie_on_another_disk_than_drafts(
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         rename(source, target)
 
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
     monkeypatch.setattr("os.rename", of_one_disk)
+    monkeypatch.setattr("os.chmod", refused)
+
+
+def drafted(path: Path) -> Draft:
     with open_memory() as con:
-        draft = draft_answers(con, "range(3)", tmp_path / "draft.parquet", lines=3, level=FAST)
-    named = name_answers(reader, draft)
+        return draft_answers(con, "range(3)", path, lines=3, level=FAST)
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_answers_may_lie_on_another_disk_than_drafts(reader: StateReader, tmp_path: Path) -> None:
+    named = name_answers(reader, drafted(tmp_path / "draft.parquet"))
     assert hashlib.sha256((reader.folder / named.path).read_bytes()).digest() == named.sha256
     assert [path.name for path in (reader.folder / "answers").iterdir()] == ["000001.parquet"]
+
+
+def full(_: Path, target: Path | None = None) -> None:
+    if target is not None:
+        target.write_bytes(b"PAR1")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("other_disk")
+@pytest.mark.parametrize("failing", ["shutil.copyfile", "batchops.store.answerfiles.to_disk"])
+def test_a_folder_that_takes_no_more_answers_is_told_of_and_keeps_no_part_of_them(
+    reader: StateReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    draft = drafted(tmp_path / "draft.parquet")
+    monkeypatch.setattr(failing, full)
+    with pytest.raises(Unwritable, match=f"{reader.folder / 'answers'}: No space left on device"):
+        name_answers(reader, draft)
+    assert list((reader.folder / "answers").iterdir()) == []
+
+
+def test_a_folder_of_answers_that_cannot_be_made_is_told_of(reader: StateReader, tmp_path: Path) -> None:
+    (reader.folder / "answers").write_text("in its place")
+    with pytest.raises(Unwritable, match="File exists"):
+        name_answers(reader, drafted(tmp_path / "draft.parquet"))

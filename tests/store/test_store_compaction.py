@@ -221,7 +221,7 @@ def _answers(path: Path) -> dict[tuple[int, int], str]:
 def _merge(path: Path) -> list[tuple[int, ...]]:
     with held(path) as store:
         done = []
-        for change in merge(store, path.parent / "spill"):
+        for change in merge(store, path.parent):
             store.commit(change)
             done.append(tuple(change.old))
         assert find_damage(store) == ()
@@ -266,7 +266,7 @@ def test_a_file_that_is_not_what_was_written_is_not_merged(path: Path) -> None:
     file = path.parent / "answers" / "000001.parquet"
     file.write_bytes(file.read_bytes() + b"more")
     with held(path) as store:
-        assert list(merge(store, path.parent / "spill")) == []
+        assert list(merge(store, path.parent)) == []
 
 
 def test_full_files_are_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ for owner, name in ((os, "fsync"), (os, "rename"), (os, "replace"), (os, "unlink
 with leased(path, project="reviews", environ={}) as store:
     backup(store.path, "compact")
     store.commit(Trim(tries_before=datetime.now(UTC) + timedelta(days=1)))
-    for change in merge(store, path.parent / "spill"):
+    for change in merge(store, path.parent):
         store.commit(change)
     copy_file(store.path, store.path)
     sweep_answers(store)
