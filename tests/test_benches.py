@@ -34,3 +34,29 @@ def test_a_bench_says_what_it_is_for_and_refuses_what_it_does_not_know(script: s
 
 def test_no_bench_is_left_out() -> None:
     assert {"planning", "sending", "fetching", "keeping", "server", "reliability", "startup"} <= set(SCRIPTS)
+
+
+LARGE = """
+import sys
+from pathlib import Path
+from measuring import measure
+held = b"x" * 200_000_000
+few, many = (measure([sys.executable, "-c", f"b'x' * {size}"], Path()) for size in (1, 100_000_000))
+assert few.peak_mb < 50, few
+assert 100 < many.peak_mb < 150, many
+"""
+
+
+def test_a_command_is_measured_alone_however_much_memory_its_bench_has() -> None:
+    command = [sys.executable, "-c", LARGE]
+    ended = subprocess.run(command, cwd=BENCHES, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_failed_is_told_with_what_it_said() -> None:
+    failing = (
+        "import sys, measuring, pathlib; measuring.measure([sys.executable, '-c', 'exit(\"no\")'], pathlib.Path())"
+    )
+    command = [sys.executable, "-c", failing]
+    ended = subprocess.run(command, cwd=BENCHES, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stderr.endswith("exited 1: no\n\n")

@@ -7,9 +7,8 @@ run, for machines are noisy and differ.
 from __future__ import annotations
 
 import argparse
+import json
 import math
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -79,30 +78,12 @@ class Measured:
 
 def measure(command: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None) -> Measured:
     """Run the command once in a fresh process; RuntimeError, with what it said, when it fails."""
-    started = time.perf_counter()
-    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        usage = _wait(process)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited {process.returncode}: {said.decode(errors='replace')}")
-    return Measured(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, _megabytes(usage))
-
-
-def reap(process: subprocess.Popen[bytes]) -> float:
-    """Wait for the end of a process; the most memory it ever held, in MB. Sets its returncode."""
-    return _megabytes(_wait(process))
-
-
-def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage:
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage
-
-
-def _megabytes(usage: resource.struct_rusage) -> float:
-    scale = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
-    return usage.ru_maxrss * scale / 1e6
+    words = [sys.executable, "-S", str(Path(__file__).with_name("one_run.py")), *command]
+    ended = subprocess.run(words, cwd=folder, env=env, stdout=subprocess.PIPE, check=True)
+    found = json.loads(ended.stdout)
+    if found["code"]:
+        raise RuntimeError(f"{' '.join(command)} exited {found['code']}: {found['said']}")
+    return Measured(found["seconds"], found["cpu_seconds"], found["peak_mb"])
 
 
 def peak_mb(pid: int) -> float:

@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
-from measuring import REPEATS, median, peak_mb, reap, size_asked
+from measuring import REPEATS, median, peak_mb, size_asked
 
 LINES = 50_000
 LINE_BYTES = 4_000
@@ -142,7 +142,7 @@ def serving(data: Path) -> Iterator[tuple[int, Client]]:
             yield process.pid, Client(said.split()[-1])
         finally:
             process.send_signal(signal.SIGTERM)
-            reap(process)
+            process.wait()
 
 
 def make_input(path: Path, lines: int) -> None:
