@@ -23,7 +23,7 @@ from batchops.engine.answersql import answer_sql
 from batchops.engine.judge import Expectation, read_lines
 from batchops.engine.shapes import TOKENS, Form, Hole, Role, Shape, learn
 from batchops.plan.prices import LONG_PROMPT_TOKENS, Price
-from batchops.store.connection import AS_WRITTEN, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, sql_text
 
 FOUND: Final = {
     "raw": "VARCHAR", "id": "VARCHAR", "answer": "VARCHAR", "http": "USMALLINT", "finish": "VARCHAR",
@@ -141,7 +141,7 @@ def _held_values(shapes: tuple[Shape, ...]) -> tuple[dict[Hole, str], str]:
 def _lines(path: Path) -> str:
     """SQL of a file's lines as `raw`; an error where they are not plain text. Blank lines are NULL."""
     return (
-        f"(SELECT coalesce(raw, '') AS raw FROM read_csv({sql_text(str(path))}, columns = {{'raw': 'VARCHAR'}},"
+        f"(SELECT coalesce(raw, '') AS raw FROM read_csv({file_text(path)}, columns = {{'raw': 'VARCHAR'}},"
         " delim = chr(1), quote = '', escape = '', comment = '', header = false, auto_detect = false,"
         f" max_line_size = {LARGEST_LINE}, buffer_size = {2 * LARGEST_LINE}, {AS_WRITTEN}))"
     )

@@ -32,7 +32,7 @@ from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.answerfiles import FAST, Draft, draft_answers, name_answers
 from batchops.store.changes import Fetched, Observed, RequestState
-from batchops.store.connection import AS_WRITTEN, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, sql_text
 
 
 class Fetching:
@@ -88,14 +88,15 @@ class _Judged:
 
 def _written(judging: Judging, folder: Path) -> _Judged:
     totals = judging.finish()
-    lines = sql_text(str(folder / "judged.parquet"))
-    judging.con.execute(f"COPY judged TO {lines} (FORMAT parquet)")
+    path = folder / "judged.parquet"
+    judging.con.execute(f"COPY judged TO {sql_text(str(path))} (FORMAT parquet)")
+    lines = f"read_parquet({file_text(path)}, {AS_WRITTEN})"
     reached("before_answers")
     answers = None
     if totals.answers:
-        path = folder / "answers.parquet"
-        answers = draft_answers(judging.con, "answers", path, lines=totals.answers, level=FAST)
-    return _Judged(f"read_parquet({lines}, {AS_WRITTEN})", totals, answers, judging.held_because, judging.next_due_at)
+        draft = folder / "answers.parquet"
+        answers = draft_answers(judging.con, "answers", draft, lines=totals.answers, level=FAST)
+    return _Judged(lines, totals, answers, judging.held_because, judging.next_due_at)
 
 
 def _looks(found: Submission) -> int:

@@ -27,7 +27,7 @@ from batchops.plan.prices import Price, cost_nano_usd
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.changes import RequestState
-from batchops.store.connection import AS_WRITTEN, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, sql_text
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}
@@ -98,7 +98,7 @@ class _Spool:
             return f"(SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in self.types.items())} WHERE false)"
         columns = ", ".join(f"{name}: {sql_text(kind)}" for name, kind in self.types.items())
         return (
-            f"read_json({sql_text(str(self.path))}, format = 'newline_delimited', columns = {{{columns}}},"
+            f"read_json({file_text(self.path)}, format = 'newline_delimited', columns = {{{columns}}},"
             f" maximum_object_size = {max(_SMALLEST_BUFFER, 2 * self.longest)}, {AS_WRITTEN})"
         )
 

@@ -20,7 +20,7 @@ from batchops.results.damage import damage_told, scratch_folder
 from batchops.results.ordering import Amount, Ordering, amount, has_many_rows
 from batchops.results.recorded import RecordedJob
 from batchops.spec.job import UNSEEN, Outcome
-from batchops.store.connection import AS_WRITTEN, lift_memory_limit, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, lift_memory_limit, sql_text
 
 T = TypeVar("T")
 
@@ -236,7 +236,7 @@ def with_answers(rows: str, answers: str) -> str:
 
 def answer_relation(paths: Sequence[Path]) -> str:
     """SQL of the lines in these answer files."""
-    files = ", ".join(sql_text(str(path)) for path in paths)
+    files = ", ".join(map(file_text, paths))
     return f"read_parquet([{files}], {AS_WRITTEN})" if files else _NO_ANSWERS
 
 

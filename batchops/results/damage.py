@@ -11,7 +11,7 @@ import duckdb
 
 from batchops.diagnostics import BatchopsError, error
 from batchops.exhaustion import exhausted
-from batchops.store.connection import AS_WRITTEN, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text
 from batchops.store.integrity import what_is_wrong
 
 _OF_SQL: Final = (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException)
@@ -74,7 +74,7 @@ def _damage(con: duckdb.DuckDBPyConnection, paths: Sequence[Path], problem: Exce
 def _are_ours(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
     """Whether the files have the columns that are read: then what does not fit them is wrong SQL."""
     try:
-        reads = [f"read_parquet({sql_text(str(path))}, {AS_WRITTEN})" for path in paths]
+        reads = [f"read_parquet({file_text(path)}, {AS_WRITTEN})" for path in paths]
         found = [con.execute(f"DESCRIBE FROM {read}").fetchall() for read in reads]
     except duckdb.Error:
         return False

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 import duckdb
 import orjson
 
-from batchops.store.connection import AS_WRITTEN, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, sql_text
 
 MANY_ROWS: Final = 250_000
 """With fewer, of answers that are not long, all fits into 700 MB at once."""
@@ -58,7 +58,7 @@ def _has_long_answers(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> 
     """Whether there are too many too long texts in these answer files for a sort; read from a few of their pages."""
     if not paths:
         return False
-    files = ", ".join(sql_text(str(path)) for path in paths)
+    files = ", ".join(map(file_text, paths))
     row = con.execute(
         f"""SELECT (SELECT sum(num_values) FROM parquet_metadata([{files}]) WHERE path_in_schema = 'answer'),
                    (SELECT sum(total_uncompressed_size) FROM parquet_metadata([{files}])
@@ -116,7 +116,7 @@ class Ordering:
             f"{sql_text(name)}: {sql_text(kind)}" for name, kind, *_ in [*described, ("answer", "VARCHAR")]
         )
         return (
-            f"FROM read_json({sql_text(str(ordered))}, format = 'newline_delimited', columns = {{{columns}}},"
+            f"FROM read_json({file_text(ordered)}, format = 'newline_delimited', columns = {{{columns}}},"
             f" maximum_object_size = {max(longest, 1 << 24)}, {AS_WRITTEN})"
         )
 

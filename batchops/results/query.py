@@ -23,7 +23,7 @@ from batchops.results.columns import flat_columns, select_list, sql_name
 from batchops.results.damage import altered, damage_told, damaged, is_of_sql, scratch_folder
 from batchops.results.recorded import recorded_jobs
 from batchops.results.vectors import vector_type
-from batchops.store.connection import lift_memory_limit, sql_text
+from batchops.store.connection import file_text, lift_memory_limit, sql_text
 
 _ROWS_AT_ONCE = 2048
 _PLACE = re.compile(r"^LINE (\d+): (.*)\n( *)\^", re.MULTILINE)
@@ -86,7 +86,8 @@ class QueryRoom:
         self.files[answers.job.address] = answers.paths
 
     def _lock(self) -> None:
-        paths = ", ".join(sql_text(str(path)) for path in sorted(set().union(*self.files.values())))
+        files = set().union(*self.files.values())
+        paths = ", ".join(sorted({sql_text(str(path)) for path in files} | set(map(file_text, files))))
         self.con.execute("SET search_path = 'shown,main'")
         self.con.execute("SET python_enable_replacements = false")
         self.con.execute(f"SET allowed_paths = [{paths}]")

@@ -93,6 +93,7 @@ def load_settings(
     layer = lay_over([_built_in(), file_layer(file), stronger])
     _check_version(layer, file)
     settings = _validated(layer, file)
+    _check_state(root / settings.state.url)
     merged = {**dotenv, **environ}
     environment = _chosen(env or merged.get("BATCHOPS_ENV") or DEFAULT, settings)
     _check_providers(settings, layer, file)
@@ -117,6 +118,13 @@ def _validated(layer: Layer, file: SettingsFile | None) -> Settings:
     except ValidationError as problem:
         # Not chained: pydantic's text holds the values it refused, and one of them may be a secret.
         raise BatchopsError(*diagnose(problem, layer.origins, file)) from None
+
+
+def _check_state(path: Path) -> None:
+    """DuckDB reads `?` in the path of a database as the beginning of parameters, and a backslash as a slash."""
+    if found := [mark for mark in "?\\" if mark in str(path)]:
+        detail = f"A state cannot lie at {path}: DuckDB opens no file with {found[0]} in its path. Rename the folder."
+        raise BatchopsError(error("unusable_path", "Unusable path.", detail))
 
 
 def _chosen(environment: str, settings: Settings) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import duckdb
 
 from batchops.store.changes import AnswerFile, PhaseConflict
-from batchops.store.connection import sql_text
+from batchops.store.connection import file_text, sql_text
 from batchops.store.copies import to_disk
 from batchops.store.recognise import Unwritable
 from batchops.store.store import StateReader
@@ -40,7 +40,7 @@ def draft_answers(con: duckdb.DuckDBPyConnection, relation: str, path: Path, *, 
         f"COPY (FROM {relation}) TO {sql_text(str(path))}"
         f" (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level}, {_GROUPS})"
     )
-    written = con.execute(f"SELECT count(*) FROM read_parquet({sql_text(str(path))})").fetchone()
+    written = con.execute(f"SELECT count(*) FROM read_parquet({file_text(path)})").fetchone()
     if written != (lines,):
         path.unlink()
         raise PhaseConflict(f"{written} answers of {lines} were written")

@@ -9,6 +9,7 @@ Python itself never opens the file: closing such a handle would drop DuckDB's lo
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ AS_WRITTEN = "hive_partitioning = false"
 """An option for every read of a file of ours: without it, of folders above the file named `state=ca` and `model=large`
 the columns `state` and `model` are made, which stand before its own."""
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_PATTERN = re.compile(r"[*?[]")
 _visit = threading.RLock()
 _idle: list[duckdb.DuckDBPyConnection] = []
 
@@ -35,6 +37,11 @@ _idle: list[duckdb.DuckDBPyConnection] = []
 def sql_text(value: str) -> str:
     """`value` as a SQL string literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def file_text(path: Path) -> str:
+    """The SQL literal by which a reader finds this file alone: `*`, `?` and `[` in a path are a pattern to it."""
+    return sql_text(_PATTERN.sub(r"[\g<0>]", str(path)))
 
 
 def open_memory(

@@ -18,7 +18,7 @@ import duckdb
 from batchops.diagnostics import BatchopsError
 from batchops.store.answerfiles import SMALL, draft_answers, name_answers
 from batchops.store.changes import AnswerFile, PhaseConflict
-from batchops.store.connection import AS_WRITTEN, open_memory, sql_text
+from batchops.store.connection import AS_WRITTEN, file_text, open_memory
 from batchops.store.copies import backups
 from batchops.store.integrity import lost_files
 from batchops.store.store import StateReader
@@ -113,7 +113,7 @@ def _written(reader: StateReader, group: Sequence[_File], folder: Path) -> Answe
         lines = row[0] if row else 0
         if not lines:
             return None
-        live = _live_lines([str(reader.folder / file.path) for file in group])
+        live = _live_lines([reader.folder / file.path for file in group])
         draft = draft_answers(con, live, folder / "answers.parquet", lines=lines, level=SMALL)
         return name_answers(reader, draft)
     finally:
@@ -134,8 +134,8 @@ def _load_live(con: duckdb.DuckDBPyConnection, reader: StateReader, group: Seque
         )
 
 
-def _live_lines(paths: Sequence[str]) -> str:
-    listed = ", ".join(map(sql_text, paths))
+def _live_lines(paths: Sequence[Path]) -> str:
+    listed = ", ".join(map(file_text, paths))
     files = f"read_parquet([{listed}], filename = true, union_by_name = true, {AS_WRITTEN})"
     return f"(SELECT p.* EXCLUDE (filename) FROM {files} p SEMI JOIN live USING (filename, submission_id, line))"
 
