@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ def _ceilings(ctx: click.Context, parameter: click.Parameter, values: Sequence[s
         try:
             found[address] = float(amount.removeprefix("$"))
         except ValueError:
-            found[""] = -1.0
+            found[address] = math.nan
         if not address or not found[address] >= 0:
             raise click.BadParameter(f"{value!r} is not ADDR=USD, such as review-sentiment=12.50.", ctx, parameter)
     return found

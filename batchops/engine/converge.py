@@ -16,7 +16,7 @@ from batchops.engine.approved import job_record
 from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
-from batchops.engine.ledger import Submission, open_submissions
+from batchops.engine.ledger import Submission, awaited_submissions
 from batchops.engine.look import NotShown, Sighting, look
 from batchops.engine.planning import assemble, shard_limits
 from batchops.engine.recorded import count_standing
@@ -62,13 +62,13 @@ class Convergence:
         self.rows: Counter[Action] = Counter()
         self.batches: Counter[BatchAction] = Counter()
         self.codes: set[int] = set()
-        self._declared = {job.address: job for job in jobs}
+        self._declared = {job.address: job for job in (*run.project.load().jobs, *jobs)}
         self._unseen: set[int] = set()
         self._not_shown = NotShown()
 
     def refresh(self) -> bool:
         """Settle, poll and fetch everything open, once. True when anything moved."""
-        settled = settle(self.run, open_submissions(self.project, self.addresses))
+        settled = settle(self.run, awaited_submissions(self.project, self.addresses))
         self.batches[BatchAction.SETTLE] += settled
         sightings = look(self.project, self.addresses)
         moved = settled > 0
@@ -287,7 +287,7 @@ class Convergence:
         troubled = self._troubled()
         return any(
             found.submission_id not in self._unseen and found.address not in troubled
-            for found in open_submissions(self.project, self.addresses)
+            for found in awaited_submissions(self.project, self.addresses)
         )
 
     def _first_interval(self) -> float:
@@ -321,7 +321,7 @@ class Convergence:
             jobs = after.jobs
             for action in (Action.IN_FLIGHT, Action.UNCHANGED, Action.FAILED, Action.HELD):
                 self.rows[action] = after.rows(action)
-        self.batches[BatchAction.IN_FLIGHT] = len(open_submissions(self.project, self.addresses))
+        self.batches[BatchAction.IN_FLIGHT] = len(awaited_submissions(self.project, self.addresses))
         self.run.tell(*(_put_off(self.run, job) for job in jobs if self._is_put_off(job)))
         self.run.tell(*self._not_shown.problems())
         if self._has_errors():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from batchops.diagnostics import Diagnostic, warning
-from batchops.engine.ledger import Submission, open_submissions
+from batchops.engine.ledger import Submission, awaited_submissions
 from batchops.engine.project import Project
 from batchops.plan.model import BatchAction
 from batchops.providers.provider import Denied, Missing, Provider, ProviderError, RemoteBatch, Unreachable
@@ -43,7 +43,7 @@ class Sighting:
 
 def look(project: Project, addresses: Collection[str] | None = None, *, offline: bool = False) -> list[Sighting]:
     """Every open submission, its batch polled unless `offline`. Connects to a provider only when it has one open."""
-    submissions = open_submissions(project, addresses)
+    submissions = awaited_submissions(project, addresses)
     asked = [] if offline else [found for found in submissions if found.phase == "created"]
     polls = _Polls({name: project.provider(name) for name in {found.provider for found in asked}})
     with ThreadPoolExecutor(_POLLS, thread_name_prefix="batchops-look") as pool:

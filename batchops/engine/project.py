@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from batchops.diagnostics import BatchopsError, Severity
+from batchops.diagnostics import BatchopsError, Diagnostic, Severity, error
 from batchops.profiles import Profile, profile_of
 from batchops.providers import connect
 from batchops.providers.provider import Provider, ProviderContext
@@ -61,20 +61,23 @@ class Project:
         return self.state_path.parent / "work"
 
     def provider_settings(self, name: str) -> ProviderSettings:
+        """BatchopsError where the settings no longer have a provider that the state tells of."""
+        if name not in self.settings.providers:
+            raise BatchopsError(_provider_gone(name))
         return self.settings.providers[name]
 
     def profile(self, provider: str) -> Profile:
         """What the provider allows, known without connecting."""
-        return profile_of(self.settings.providers[provider], self.environ)
+        return profile_of(self.provider_settings(provider), self.environ)
 
     def is_simulated(self, provider: str) -> bool:
         """Known without connecting: only the local provider makes its answers up."""
-        return self.settings.providers[provider].kind == "local"
+        return self.provider_settings(provider).kind == "local"
 
     def provider(self, name: str) -> Provider:
         """The connected provider; connecting imports its SDK, so call this only when the network is needed."""
         if name not in self._providers:
-            context = ProviderContext(name, self.settings.providers[name], self.root, self.environ)
+            context = ProviderContext(name, self.provider_settings(name), self.root, self.environ)
             self._providers[name] = connect(context)
         return self._providers[name]
 
@@ -145,3 +148,11 @@ def open_project(root: Path, loaded: LoadedSettings) -> Project:
     """Open the project at `root`. Paths in specs and queries are relative to it, so the process moves there."""
     os.chdir(root)
     return Project(root.resolve(), loaded)
+
+
+def _provider_gone(name: str) -> Diagnostic:
+    detail = (
+        f'The state has batches at "{name}", and the settings have no provider of that name any more. They are paid,'
+        f" and can be fetched from there alone: put [providers.{name}] back until they are."
+    )
+    return error("provider_gone", "A provider is gone from the settings.", detail)

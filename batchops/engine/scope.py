@@ -31,7 +31,7 @@ class Scope:
         jobs = project.jobs(select=self.select, exclude=self.exclude, modified=partial(modified_jobs, project))
         if not jobs and not project.load().jobs and not project.reader.exists:
             raise BatchopsError(
-                error("no_jobs", "No jobs.", "There is no YAML file in jobs/. Start with:",
+                error("no_jobs", "No jobs.", "No YAML file in jobs/ declares one. Start with:",
                       fixes=["batchops init"])
             )  # fmt: skip
         return jobs

@@ -36,7 +36,7 @@ def settle(run: Run, open_ones: Sequence[Submission]) -> int:
         try:
             settled += settle_one(run, found)
         except ProviderError as problem:
-            run.tell(_unsettled(found, f"{found.provider} could not be asked: {problem.message}"))
+            run.tell(unasked(found, problem))
         except BatchopsError as problem:
             run.tell(*problem.diagnostics)
     return settled
@@ -110,6 +110,11 @@ def _require_revocable(provider: Provider, found: Submission) -> None:
                 f"{provider.name} may still create the batch: deleting its input file is not known to prevent that.",
             )
         )
+
+
+def unasked(found: Submission, problem: ProviderError) -> Diagnostic:
+    """The provider could not be asked what became of a submission."""
+    return _unsettled(found, f"{found.provider} could not be asked: {problem.message}")
 
 
 def _unsettled(found: Submission, why: str) -> Diagnostic:

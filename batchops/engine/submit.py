@@ -19,7 +19,7 @@ from batchops.engine.gather import Gathered
 from batchops.engine.ledger import Submission
 from batchops.engine.outgoing import Outgoing
 from batchops.engine.run import Run
-from batchops.engine.settle import settle_one
+from batchops.engine.settle import settle_one, unasked
 from batchops.engine.shards import Shard, shard_writer
 from batchops.engine.sources import WantedJob
 from batchops.engine.steps import reached
@@ -238,7 +238,7 @@ def _settle_unknown(
         if not settle_one(run, found):
             return False
     except ProviderError as again:
-        run.tell(_refusal(wanted, again))
+        run.tell(unasked(found, again))
         return False
     rows = run.project.reader.rows(
         "SELECT batch_id FROM state.submissions WHERE submission_id = ?", [intent.submission_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,17 +13,35 @@ from batchops.diagnostics import UsageProblem, error
 SENSITIVE = "(sensitive)"
 WHOLE_NUMBERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
                   "UHUGEINT"}  # fmt: skip
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
 
 
 def typed_key(
     key: str, columns: Sequence[str], types: Sequence[str], *, sensitive: Collection[str] = ()
 ) -> dict[str, Any]:
-    """`{"id": 7}` from the text form `7`: whole numbers as numbers, anything else as text."""
-    texts = [key] if len(columns) == 1 else orjson.loads(key)
+    """`{"id": 7}` from the text form `7`: whole numbers as numbers, anything else as text.
+
+    A row that left before the key became another stays on record under its old one: its text stands in the first
+    column.
+    """
+    texts = [key] if len(columns) == 1 else _parts(key, len(columns)) or [key, *[None] * (len(columns) - 1)]
     return {
-        column: SENSITIVE if column in sensitive else int(text) if kind in WHOLE_NUMBERS else text
+        column: SENSITIVE if column in sensitive else _typed(text, kind)
         for column, kind, text in zip(columns, types, texts, strict=True)
     }
+
+
+def _typed(text: str | None, kind: str) -> str | int | None:
+    return int(text) if text is not None and kind in WHOLE_NUMBERS and _WHOLE_NUMBER.fullmatch(text) else text
+
+
+def _parts(written: str, count: int) -> list[Any] | None:
+    """The parts of a key of several columns; None when it is no list of so many."""
+    try:
+        parts = orjson.loads(written)
+    except orjson.JSONDecodeError:
+        return None
+    return parts if isinstance(parts, list) and len(parts) == count else None
 
 
 def key_text(address: str, columns: Sequence[str], written: str) -> str:
@@ -32,11 +51,8 @@ def key_text(address: str, columns: Sequence[str], written: str) -> str:
     """
     if len(columns) == 1:
         return written
-    try:
-        parts = orjson.loads(written)
-    except orjson.JSONDecodeError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != len(columns):
+    parts = _parts(written, len(columns))
+    if parts is None:
         example = orjson.dumps(list(columns)).decode()
         detail = f"The key of {address} has {len(columns)} columns; write it as a list: {address}@{example}"
         raise UsageProblem(error("invalid_address", "Invalid address.", detail))

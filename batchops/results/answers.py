@@ -248,11 +248,14 @@ def order(job: RecordedJob) -> tuple[str, ...]:
 
 
 def key_parts(job: RecordedJob) -> tuple[tuple[str, bool], ...]:
-    """For each key column: SQL of its text, and whether it is an integer."""
+    """For each key column: SQL of its text, and whether it is an integer; see `typed_key` for keys of another shape."""
     if len(job.key_columns) == 1:
         return (("key", job.integer_keys[0]),)
+    valid = "CASE WHEN json_valid(key) THEN key END"
+    fits = f"coalesce(json_type({valid}) = 'ARRAY' AND json_array_length({valid}) = {len(job.key_columns)}, false)"
+    parts = f"""from_json(CASE WHEN {fits} THEN key END, '["VARCHAR"]')"""
     return tuple(
-        (f"""from_json(key, '["VARCHAR"]')[{index}]""", is_integer)
+        (f"CASE WHEN {fits} THEN {parts}[{index}] {'ELSE key ' * (index == 1)}END", is_integer)
         for index, is_integer in enumerate(job.integer_keys, start=1)
     )
 

@@ -145,8 +145,9 @@ def explain_row(
         free_attempts=request["free_attempts"],
         due_at=request["due_at"],
         held=job.held,
-        latest=tries[-1] if tries else None,
+        latest=next((tried for tried in reversed(tries) if tried["round"] == request["round"]), None),
         job=job.address,
+        is_answered_later=_is_answered_later(con, request),
     )
     return {
         "format_version": FORMAT_VERSION,
@@ -197,6 +198,16 @@ def _request(con: duckdb.DuckDBPyConnection, job: RecordedJob, key: str) -> dict
         "due_at": due_at,
         "amendment": orjson.loads(amendment) if amendment else None,
     }
+
+
+def _is_answered_later(con: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> bool:
+    """A later round of the same request was answered, opened by another row that asks it: the next apply uses that."""
+    answered = STATES.index("answered")
+    found = con.execute(
+        f"SELECT count(*) FROM main.requests WHERE digest = ?::UUID AND round > ? AND state = {answered}",
+        [request["digest"], request["round"]],
+    ).fetchone()
+    return found is not None and found[0] > 0
 
 
 def _key(job: RecordedJob, key: str) -> dict[str, Any]:

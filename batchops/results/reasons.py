@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a row stands; `latest` is its latest try as `explain` shows it, `held` why its job is held."""
+    """Where a row stands; `latest` is the latest try of its round as `explain` shows it, `held` why its job is held."""
 
     state: str
     outcome: str | None
@@ -20,6 +20,7 @@ class Standing:
     held: str | None
     latest: Mapping[str, Any] | None
     job: str
+    is_answered_later: bool = False
 
 
 def why(row: Standing) -> str:
@@ -41,6 +42,8 @@ def why(row: Standing) -> str:
 
 def next_step(row: Standing, now: datetime) -> str:
     """What happens next, and the command for it where a human is needed."""
+    if row.is_answered_later and row.state != "answered":
+        return "The next apply uses the answer that a later round of this request brought, without paying."
     match row.state:
         case "pending" | "waiting" if row.held:
             return f"Nothing until: batchops retry {row.job}"

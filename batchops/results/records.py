@@ -36,7 +36,12 @@ def json_line(job: RecordedJob) -> str:
 def _key(job: RecordedJob) -> str:
     """`{"review_id":17}`: whole numbers as JSON numbers of any size, all else in its text form."""
     parts = zip(job.key_columns, key_parts(job), strict=True)
-    return _object({name: _number(part) if is_integer else _text(part) for name, (part, is_integer) in parts})
+    return _object({name: _whole(part) if is_integer else _text(part) for name, (part, is_integer) in parts})
+
+
+def _whole(part: str) -> str:
+    """A number where it is one: keys from before the column became a number are text."""
+    return f"CASE WHEN regexp_full_match({part}, '-?[0-9]+') THEN {_number(part)} ELSE {_text(part)} END"
 
 
 def _object(members: dict[str, str]) -> str:

@@ -70,6 +70,8 @@ def test_no_words_at_all_print_the_help_to_stderr_as_a_usage_error(tmp_path: Pat
         (["apply", "--timeout", "2 weeks"], "write a duration such as"),
         (["apply", "--timeout", "2h"], "--timeout is for --wait"),
         (["apply", "--allow-cost-over", "labels"], "'labels' is not ADDR=USD"),
+        (["plan", "--allow-cost-over", "labels=ten"], "'labels=ten' is not ADDR=USD"),
+        (["plan", "--allow-cost-over", "labels=nan"], "'labels=nan' is not ADDR=USD"),
         (["serve", "--upstream", "nowhere"], "'nowhere' is no address, such as https://api.example.com/v1."),
         (["plan", "--json", "--format", "text"], "--json is json, --format says text"),
     ],

@@ -81,6 +81,18 @@ def test_where_absence_cannot_be_proven_nothing_is_asked_again_and_a_person_is_t
     yard.hold_laws(rows=ROWS)
 
 
+def test_a_create_whose_reply_was_lost_is_not_told_as_refused_when_the_list_fails_too(yard: Yard) -> None:
+    yard.write({"jobs/chat.yaml": job(rows=ROWS)})
+    yard.service.faults(
+        {"on": "POST /v1/batches", "effect": "drop_after", "nth": 1},
+        {"on": "GET /v1/batches", "effect": "error_before", "status": 500, "nth": list(range(2, 40))},
+    )
+    assert codes(yard.run("apply", "--auto-approve", "--json", code=1)) == ["unsettled_submission"]
+    yard.service.faults()
+    yard.converge()
+    yard.hold_laws(rows=ROWS)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_batch_the_service_denies_is_no_outcome_and_holds_its_job(yard: Yard, status: int) -> None:
     """The code is batch_not_visible."""
