@@ -62,7 +62,11 @@ class Cause(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a request. `delay` and `amendment` are for the next try; `rule` says why, for people."""
+    """What becomes of a request. `delay` and `amendment` are for the next try; `rule` says why, for people.
+
+    A request whose attempts are used has its next try in another round, if ever: a cap that was too small is not paid
+    for again.
+    """
 
     state: Literal["waiting", "given_up", "held"]
     counts: bool
@@ -94,17 +98,17 @@ def verdict(
     is_free = cause is not Cause.EXECUTED or outcome in _FREE
     earlier = dict(amendment) if amendment else None
 
-    def ended(state: Literal["given_up", "held"], why: str = "") -> Verdict:
+    def ended(state: Literal["given_up", "held"], why: str = "", later: dict[str, Any] | None = earlier) -> Verdict:
         counts = not is_free and rule.do != "hold"
-        return Verdict(state, counts, timedelta(), earlier, f"{name}{why}", stops_job=rule.do == "hold")
+        return Verdict(state, counts, timedelta(), later, f"{name}{why}", stops_job=rule.do == "hold")
 
     if rule.do != "retry":
         return ended("held" if rule.do == "hold" else "given_up")
     if is_free and free_attempts + 1 >= MAX_FREE_ATTEMPTS:
         return ended("held", f"; not executed {MAX_FREE_ATTEMPTS} times")
-    if not is_free and attempts + 1 >= retry.max_attempts:
-        return ended("given_up", f"; {attempts + 1} of {retry.max_attempts} attempts used")
     later = _amended_by(rule, amended(body, amendment), url, earlier)
+    if not is_free and attempts + 1 >= retry.max_attempts:
+        return ended("given_up", f"; {attempts + 1} of {retry.max_attempts} attempts used", later or earlier)
     if later is None:
         return ended("given_up", "; no output cap in the body to raise")
     backoff = _TOKEN_LIMIT_BACKOFF if cause is Cause.TOKEN_LIMIT else retry.backoff

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import duckdb
 
+from batchops.spec.job import Outcome
 from batchops.store.changes import RequestState, to_json
 
 
@@ -153,6 +154,7 @@ class HoldJobs:
         return {"because": self.because}
 
 
+_TRUNCATED = tuple(Outcome).index(Outcome.TRUNCATED)
 _GIVEN_UP = f"({RequestState.GIVEN_UP}, {RequestState.HELD})"
 
 
@@ -160,7 +162,8 @@ _GIVEN_UP = f"({RequestState.GIVEN_UP}, {RequestState.HELD})"
 class OpenRound:
     """Give rows that were given up or held another round, and let their job submit again.
 
-    Where another job has opened a round for the same request already, the rows stand on that one.
+    Where another job has opened a round for the same request already, the rows stand on that one. A request whose
+    answer was truncated goes on with the next larger cap; every other begins as it did the first time.
     """
 
     environment: str
@@ -190,8 +193,10 @@ class OpenRound:
             "UPDATE state.rows r SET round = o.round FROM reopened o WHERE r.job_id = ? AND r.key = o.key", [job[0]]
         ).fetchone()
         con.execute(
-            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts)
-                SELECT DISTINCT digest, round, {RequestState.PENDING}, 0, 0 FROM reopened o
+            f"""INSERT INTO state.requests (digest, round, state, attempts, free_attempts, amendment)
+                SELECT DISTINCT o.digest, o.round, {RequestState.PENDING}, 0, 0,
+                       CASE WHEN l.outcome = {_TRUNCATED} THEN l.amendment END
+                FROM reopened o LEFT JOIN state.requests l ON l.digest = o.digest AND l.round = o.round - 1
                 WHERE NOT EXISTS (FROM state.requests q WHERE q.digest = o.digest AND q.round = o.round)"""
         )
         con.execute("DROP TABLE reopened")

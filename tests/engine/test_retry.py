@@ -145,6 +145,11 @@ class TestCaps:
             caps.append(amended(BODY, amendment)["max_completion_tokens"])
         assert caps == [800, 1600, 3200, 6400]
 
+    def test_another_round_begins_with_the_next_cap(self) -> None:
+        earlier = {"set": {"max_completion_tokens": 1600}}
+        found = tried(Outcome.TRUNCATED, {"max_attempts": 3}, attempts=2, amendment=earlier)
+        assert (found.state, found.amendment) == ("given_up", {"set": {"max_completion_tokens": 3200}})
+
     def test_body_may_be_amended_already(self) -> None:
         amendment = {"set": {"max_completion_tokens": 800}}
         given_body = amended(BODY, amendment)

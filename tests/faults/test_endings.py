@@ -185,6 +185,22 @@ def test_a_refused_row_is_asked_again_on_request_and_keeps_its_digest(yard: Yard
     yard.hold_at_most_once()
 
 
+def test_another_round_of_a_truncated_answer_goes_on_with_the_next_cap(yard: Yard) -> None:
+    yard.write({"jobs/chat.yaml": job(source=MARKED, params={"max_completion_tokens": 500})})
+    yard.service.faults(line(3, "length", times=4), line(5, "refusal"))
+    yard.apply(code=6)
+    assert yard.statuses() == {"succeeded": 14, "truncated": 1, "refused": 1}
+    yard.run("retry", "chat")
+    assert yard.plan()["summary"]["rows"]["retry"] == 2
+    yard.apply()
+    yard.hold_at_most_once()
+    rounds = [entry for batch in yard.batches() for entry in sent(yard, batch)]
+    caps = {text: sorted(entry["body"]["max_completion_tokens"] for entry in rounds if text in str(entry["body"]))
+            for text in ("<3>", "<5>")}  # fmt: skip
+    assert caps == {"<3>": [500, 1000, 2000, 4000, 8000], "<5>": [500, 500]}
+    yard.hold_empty_plan()
+
+
 def test_without_a_cap_a_truncated_answer_is_given_up_at_once(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(source=MARKED)})
     yard.service.faults(line(3, "length"))
