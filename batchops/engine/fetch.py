@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import orjson
 
-from batchops.diagnostics import Diagnostic, error
+from batchops.diagnostics import Diagnostic, error, warning
 from batchops.engine.ahead import Ahead, EndedBatch
 from batchops.engine.download import ResultFiles, may_still_come
 from batchops.engine.endings import describe_failure, is_full_queue
@@ -71,7 +71,7 @@ class Fetching:
             _commit(run, found, remote, judged)
         if is_full_queue(remote) and judged.next_due_at is not None:
             run.full_until[found.provider, found.model] = judged.next_due_at
-        run.tell(*_problems(run, ended, files))
+        run.tell(*_problems(run, ended, files, judged))
         return True
 
 
@@ -82,8 +82,14 @@ class _Judged:
     lines: str
     totals: Totals
     answers: Draft | None
+    strays: int
     held_because: str | None
     next_due_at: datetime | None
+
+    @property
+    def without_line(self) -> int:
+        """How many rows are in no line of the result files."""
+        return sum(self.totals.outcomes.values()) - self.totals.answers
 
 
 def _written(judging: Judging, folder: Path) -> _Judged:
@@ -96,7 +102,7 @@ def _written(judging: Judging, folder: Path) -> _Judged:
     if totals.answers:
         draft = folder / "answers.parquet"
         answers = draft_answers(judging.con, "answers", draft, lines=totals.answers, level=FAST)
-    return _Judged(lines, totals, answers, judging.held_because, judging.next_due_at)
+    return _Judged(lines, totals, answers, judging.strays, judging.held_because, judging.next_due_at)
 
 
 def _looks(found: Submission) -> int:
@@ -122,7 +128,7 @@ def _judging(
     )
 
 
-def _problems(run: Run, ended: EndedBatch, files: ResultFiles) -> list[Diagnostic]:
+def _problems(run: Run, ended: EndedBatch, files: ResultFiles, judged: _Judged) -> list[Diagnostic]:
     """What to tell of a batch that was fetched."""
     found = ended.found
     told = [
@@ -135,8 +141,23 @@ def _problems(run: Run, ended: EndedBatch, files: ResultFiles) -> list[Diagnosti
         )
         for name, message in files.gone.items()
     ]
+    if judged.strays and judged.without_line:
+        told.append(_strays(ended, judged))
     failure = describe_failure(ended.remote, found.address, found.provider, ended.job, partial(_row_at, run, found))
     return [*told, failure] if failure is not None else told
+
+
+def _strays(ended: EndedBatch, judged: _Judged) -> Diagnostic:
+    found, remote = ended.found, ended.remote
+    files = " and ".join(filter(None, (remote.output_file_id, remote.error_file_id)))
+    return warning(
+        "result_lines_unread",
+        "Lines of a result file could not be read, or name no row of their batch.",
+        f"{judged.strays:,} of them in {files} of {found.batch_id} at {found.provider}; {judged.without_line:,} rows"
+        " are in no line, and the retry policy says whether they are asked again. Look into the file before the"
+        " provider deletes it: these lines may be paid answers.",
+        address=found.address,
+    )
 
 
 def _row_at(run: Run, found: Submission, line: int) -> str | None:

@@ -152,6 +152,9 @@ class Judging:
         self.answers = _Spool(folder / "answers.jsonl", ANSWER_TYPES)
         self.files: list[_File] = []
         self.unseen: dict[str, Sent] = {}
+        self.strays = 0
+        """Lines that are torn, or foreign; counted where something that was sent is in no other."""
+        self._sent_ids: frozenset[str] = frozenset()
         self.verdicts: dict[tuple[Any, ...], Verdict] = {}
         self.held_because: str | None = None
         self.next_due_at: datetime | None = None
@@ -187,6 +190,7 @@ class Judging:
         self._accept()
         self.unseen = self._sent("(FROM manifest ANTI JOIN accepted USING (line))")
         earlier = self._accepted_places() if self._has_rest() else {}
+        self._sent_ids = frozenset(self.unseen) | frozenset(earlier)
         for takes_answers in (True, False):
             if self.unseen or earlier:
                 self._judge_rest(earlier, takes_answers=takes_answers)
@@ -251,11 +255,12 @@ class Judging:
         for place, raw, line in self._rest():
             self._check()
             identifier = line.get("custom_id") if line else None
-            if not isinstance(identifier, str):  # torn, or foreign
+            if not isinstance(identifier, str) or identifier not in self._sent_ids:
+                self.strays += takes_answers
                 continue
             sent = self.unseen.get(identifier)
             if sent is None and not (takes_answers and place < earlier.get(identifier, (-1, -1))):
-                continue  # foreign or repeated
+                continue  # repeated
             found = judge(line, self.expectation)
             if (found.outcome is Outcome.SUCCEEDED) != takes_answers:
                 continue

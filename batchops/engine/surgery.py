@@ -20,6 +20,7 @@ from batchops.engine.ledger import Submission, open_submissions
 from batchops.engine.project import Project
 from batchops.engine.run import Run
 from batchops.engine.settle import settle
+from batchops.exhaustion import work_told
 from batchops.plan.events import Event, StopFlag
 from batchops.providers.provider import ProviderError
 from batchops.spec.job import Job
@@ -194,7 +195,7 @@ def import_batches(
     One after the other, in the order given: what a later batch knows of a request counts over an earlier one.
     """
     job = _declared(project, name)
-    with project.leased(lock_timeout) as store:
+    with work_told(project.work_folder.parent), project.leased(lock_timeout) as store:
         run = Run(project, store, emit, stop)
         return tuple(_import_batch(run, job, batch_id) for batch_id in dict.fromkeys(batch_ids))
 

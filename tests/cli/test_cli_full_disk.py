@@ -75,6 +75,21 @@ def test_a_disk_that_does_not_hold_an_input_file_is_told_and_the_rows_are_sent_o
     assert (again.returncode, done["summary"]["rows"]["unchanged"]) == (0, 3000)
 
 
+def test_a_disk_that_does_not_hold_what_is_imported_is_told_and_it_is_imported_once_there_is_room(
+    tmp_path: Path,
+) -> None:
+    make_project(tmp_path, job=LONG)
+    applied = batchops(tmp_path, "apply", "--auto-approve", "--wait", "--json").stdout.splitlines()
+    (batch,) = [event["batch_id"] for event in map(json.loads, applied) if event["type"] == "batch_created"]
+    for path in (tmp_path / "state").glob("batchops.duckdb*"):  # the provider still has it
+        path.unlink()
+    ended = _limited(tmp_path, 8_000_000, "import", "labels", batch, "--json")
+    (found,) = json.loads(ended.stdout)["diagnostics"]
+    assert (ended.returncode, found["code"]) == (1, "scratch_unwritable")
+    again = _limited(tmp_path, 100_000_000, "import", "labels", batch, "--json")
+    assert [(each["requests"], each["is_fetched"]) for each in json.loads(again.stdout)["batches"]] == [(3000, True)]
+
+
 def test_a_disk_that_does_not_hold_merged_answers_is_told_and_they_stay_as_they_are(tmp_path: Path) -> None:
     make_project(tmp_path, job=VECTORS)
     assert batchops(tmp_path, "apply", "--auto-approve", "--wait").returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from meddler import Call, Reply, meddling
@@ -64,6 +65,16 @@ class Kept(Contents):
         return call.forward()
 
 
+class Torn(Contents):
+    """Spoils its two lines: the first ends in the middle, the second has another name. The size stays as announced."""
+
+    def reply(self, call: Call) -> Reply | None:
+        said = call.forward()
+        first, second = said.body.splitlines()
+        foreign = re.sub(rb'("custom_id": ?")(.{8})', rb"\1no-row--", second)
+        return replace(said, body=b"\n".join((first[:60].ljust(len(first)), foreign, b"")))
+
+
 def leavings(yard: Yard) -> list[str]:
     return [path.name for path in (yard.root / "state" / "work").iterdir()]
 
@@ -82,6 +93,22 @@ def test_a_file_that_is_refused_is_told_and_every_other_batch_is_recorded(ended:
     ended.environ["OPENAI_BASE_URL"] = ended.service.url
     ended.converge()
     ended.hold_laws(rows=ROWS)
+
+
+def test_lines_that_cannot_be_read_are_told_of_where_rows_are_missing(ended: Yard) -> None:
+    """The code is result_lines_unread."""
+    with meddling(ended.service.url, Torn(2)) as url:
+        ended.environ["OPENAI_BASE_URL"] = url
+        ran = ended.run("wait", "--json")
+    (told,) = [line["diagnostic"] for line in ran.lines if line["type"] == "diagnostic"]
+    spoilt = ended.batches()[-2]
+    assert (told["code"], told["severity"], told["address"]) == ("result_lines_unread", "warning", "chat")
+    where = f"{spoilt['output_file_id']} of {spoilt['id']} at openai"
+    assert told["detail"].startswith(f"2 of them in {where}; 2 rows are in no line, ")
+    assert ended.statuses() == {"succeeded": ROWS - 2, "missing": 2}
+    ended.environ["OPENAI_BASE_URL"] = ended.service.url
+    ended.converge()
+    ended.hold_at_most_once()
 
 
 @pytest.mark.parametrize("nth", [2, 3])
