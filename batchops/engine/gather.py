@@ -85,7 +85,8 @@ class Gathered:
     def _find_open(self, numbers: Iterable[int], *, first: bool) -> None:
         with self.project.reader.reading(self.con):
             for wanted in (self.jobs[number] for number in numbers):
-                find_open(self.con, wanted.diff, self.replaced.get(wanted.address, ()) if first else ())
+                replaced = self.replaced.get(wanted.address, ()) if first else ()
+                find_open(self.con, wanted.diff, replaced, settles_flight=not self.keeps_rows)
 
     def _read_open(self, numbers: Iterable[int]) -> list[int]:
         """Run the queries again for open rows that are not at hand. Jobs whose source moved since are returned."""

@@ -76,11 +76,11 @@ def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) ->
 
 def _counts(con: duckdb.DuckDBPyConnection, facts: JobFacts) -> tuple[dict[Action, int], dict[Reason, int]]:
     """How many rows there are of each action, and of each reason but that of unchanged rows."""
-    (settled,) = con.execute(f"FROM {facts.settled}").fetchone() or (0,)
-    rows: dict[Action, int] = {Action.UNCHANGED: settled} if settled else {}
+    rows: dict[Action, int] = {}
     reasons: dict[Reason, int] = {}
     for action, reason, count in con.execute(
-        f"SELECT action, reason, count(*) FROM {facts.changes} GROUP BY ALL ORDER BY ALL"
+        f"""SELECT action, '{Reason.IN_FLIGHT}', rows FROM {facts.settled} WHERE rows > 0
+            UNION ALL SELECT action, reason, count(*) FROM {facts.changes} GROUP BY ALL"""
     ).fetchall():
         rows[Action(action)] = rows.get(Action(action), 0) + count
         if action != Action.UNCHANGED:

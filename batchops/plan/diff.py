@@ -16,7 +16,7 @@ from uuid import UUID
 import duckdb
 
 from batchops.plan.decide import ANSWERED, IN_FLIGHT, PENDING, WAITING
-from batchops.plan.model import Reason
+from batchops.plan.model import Action, Reason
 
 MOST_TEMPORARY = 2_000_000
 """Rows whose changes may lie in memory, where each takes some 100 bytes until it is spilled: beside 40,000,000 of them
@@ -95,7 +95,7 @@ class DiffJob:
 
     @property
     def settled(self) -> str:
-        """The relation (rows): how many rows stand answered under their fingerprint."""
+        """The relation (action, rows): how many rows stand answered, or in flight, under their fingerprint."""
         return f"settled_{self.number}"
 
 
@@ -134,12 +134,15 @@ def _salted_sql(salt: str | None, *, is_simulated: bool) -> str:
     return f"sha256({' || '.join(parts)})[1:32]::UUID"
 
 
-def find_open(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Iterable[str] | None = ()) -> None:
+def find_open(
+    con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Iterable[str] | None = (), *, settles_flight: bool = False
+) -> None:
     """Pass one: set apart what is settled, rows that stand answered under their fingerprint.
 
     Makes `open_N` with the other rows beside what is recorded of them, the view `unmatched_N(key)` of those that must
-    be rendered to be judged or sent, and `settled_N(rows)`, how many are settled. `replaced` are keys that were asked
-    to be paid for again; None means all of them.
+    be rendered to be judged or sent, and `settled_N(action, rows)`, how many are settled. `replaced` are keys that were
+    asked to be paid for again; None means all of them. `settles_flight`: rows that stand in flight under their
+    fingerprint are settled, too, for whoever needs no more than their number.
     """
     n = job.number
     con.execute(f"CREATE OR REPLACE TABLE replaced_{n} (key VARCHAR)")
@@ -148,30 +151,46 @@ def find_open(con: duckdb.DuckDBPyConnection, job: DiffJob, replaced: Iterable[s
     else:
         con.execute(f"INSERT INTO replaced_{n} SELECT unnest(?::VARCHAR[])", [list(replaced)])
     if job.recorded is not None:
-        con.execute(_standing_sql(job))
+        con.execute(_standing_sql(job, settles_flight=settles_flight))
     con.execute(f"CREATE OR REPLACE VIEW open_{n} AS {_open_sql(job)}")
     con.execute(
         f"CREATE OR REPLACE VIEW unmatched_{n} AS SELECT key FROM open_{n}"
         f" WHERE NOT is_matched OR is_replaced OR coalesce(standing_state, 0) IN ({PENDING}, {WAITING})"
     )
+    in_flight = "0" if job.recorded is None else f"(SELECT count(*) FROM standing_{n} WHERE is_in_flight)"
     con.execute(
-        f"CREATE OR REPLACE TABLE settled_{n} AS"
-        f" SELECT (SELECT count(*) FROM desired_{n}) - (SELECT count(*) FROM open_{n}) AS rows"
+        f"""CREATE OR REPLACE TABLE settled_{n} AS
+            SELECT '{Action.IN_FLIGHT}' AS action, {in_flight} AS rows UNION ALL
+            SELECT '{Action.UNCHANGED}',
+                   (SELECT count(*) FROM desired_{n}) - (SELECT count(*) FROM open_{n}) - {in_flight}"""
     )
 
 
-def _standing_sql(job: DiffJob) -> str:
+def _standing_sql(job: DiffJob, *, settles_flight: bool) -> str:
+    """Make `standing_N`, every row that is not settled as answered; of one settled in flight no more than that it is.
+
+    A request that was given another round may have an answer of it: its rows are never settled in flight.
+    """
     n = job.number
+    is_in_flight = (
+        f"is_matched AND NOT is_replaced AND standing_state = {IN_FLIGHT}"
+        " AND r.digest NOT IN (SELECT digest FROM state.requests WHERE round > 0)"
+    )
+    held = ("key", "fingerprint", "recorded_fingerprint", "recorded_digest")
     return f"""CREATE OR REPLACE TABLE standing_{n} AS
-        SELECT d.key, d.fingerprint, r.key IS NOT NULL AS is_recorded, r.fingerprint AS recorded_fingerprint,
-               r.digest AS recorded_digest, r.round AS recorded_round, q.state AS standing_state,
-               q.outcome AS standing_outcome, p.key IS NOT NULL AS is_replaced,
-               coalesce(r.fingerprint = d.fingerprint, false) AS is_matched
-        FROM desired_{n} d
-        LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
-        LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
-        LEFT JOIN replaced_{n} p USING (key)
-        WHERE NOT (is_matched AND NOT is_replaced AND coalesce(q.state, 0) = {ANSWERED})"""
+        SELECT * REPLACE ({", ".join(f"CASE WHEN NOT is_in_flight THEN {name} END AS {name}" for name in held)})
+        FROM (
+            SELECT d.key, d.fingerprint, r.key IS NOT NULL AS is_recorded, r.fingerprint AS recorded_fingerprint,
+                   r.digest AS recorded_digest, r.round AS recorded_round, q.state AS standing_state,
+                   q.outcome AS standing_outcome, p.key IS NOT NULL AS is_replaced,
+                   coalesce(r.fingerprint = d.fingerprint, false) AS is_matched,
+                   coalesce({is_in_flight if settles_flight else "false"}, false) AS is_in_flight
+            FROM desired_{n} d
+            LEFT JOIN (SELECT key, fingerprint, digest, round FROM state.rows WHERE job_id = {job.job_id}) r USING (key)
+            LEFT JOIN state.requests q ON q.digest = r.digest AND q.round = r.round
+            LEFT JOIN replaced_{n} p USING (key)
+            WHERE NOT (is_matched AND NOT is_replaced AND coalesce(q.state, 0) = {ANSWERED})
+        )"""
 
 
 _UNRECORDED = """false AS is_recorded, NULL::UHUGEINT AS recorded_fingerprint, NULL::UUID AS recorded_digest,
@@ -183,7 +202,7 @@ def _open_sql(job: DiffJob) -> str:
     """Rows that are not settled: all of them, where nothing is recorded that they could stand on."""
     n = job.number
     if job.recorded is not None:
-        return f"FROM standing_{n}"
+        return f"SELECT * EXCLUDE (is_in_flight) FROM standing_{n} WHERE NOT is_in_flight"
     return f"SELECT d.key, d.fingerprint, {_UNRECORDED} FROM desired_{n} d LEFT JOIN replaced_{n} p USING (key)"
 
 

@@ -1,5 +1,6 @@
 -- Classify the rows of one job that are open: desired against recorded. `decide` in decide.py states the same rules
--- for one row, and a property test holds the two together. Rows that `find_open` set apart as settled are unchanged.
+-- for one row, and a property test holds the two together. Rows that `find_open` set apart as settled are unchanged, or
+-- in flight.
 --
 -- Reads   rendered_N (every open row, with its digest where it is unmatched), desired_N (key), and the
 --         attached state.

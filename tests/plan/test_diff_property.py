@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
@@ -116,7 +117,18 @@ def test_rows_of_a_job_that_had_reuse_false_are_decided_under_the_digest_that_do
 def _classified(
     con: duckdb.DuckDBPyConnection, job: DiffJob, desired: dict[str, tuple[UUID, bool]]
 ) -> dict[str, tuple[str, UUID, int, bool]]:
-    find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
+    """What the diff makes of each row: the same, whether rows in flight are settled before it or not."""
+    found = [_found(con, job, desired, settles_flight=settles_flight) for settles_flight in (False, True)]
+    assert found[0] == found[1]
+    return found[0]
+
+
+def _found(
+    con: duckdb.DuckDBPyConnection, job: DiffJob, desired: dict[str, tuple[UUID, bool]], *, settles_flight: bool
+) -> dict[str, tuple[str, UUID, int, bool]]:
+    replaced = {key for key, (_, is_replaced) in desired.items() if is_replaced}
+    find_open(con, job, replaced, settles_flight=settles_flight)
+    con.execute("DELETE FROM digests_0")
     for (key,) in con.execute("FROM unmatched_0").fetchall():
         con.execute("INSERT INTO digests_0 VALUES (?, 0, ?, 10, 2, 1, NULL, NULL)", [key, desired[key][0]])
     classify(con, job)
@@ -128,10 +140,13 @@ def _classified(
 def _settled(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, UUID, int, bool]]:
     """The rows that were set apart before anything was rendered, as the diff would have classified them."""
     rows = con.execute(
-        """SELECT d.key, 'unchanged', r.digest, r.round, false FROM desired_0 d ANTI JOIN open_0 o USING (key)
-           JOIN state.rows r ON r.key = d.key AND r.job_id = 7"""
+        """SELECT d.key, CASE q.state WHEN 1 THEN 'in_flight' ELSE 'unchanged' END, r.digest, r.round, false
+           FROM desired_0 d ANTI JOIN open_0 o USING (key) JOIN state.rows r ON r.key = d.key AND r.job_id = 7
+           JOIN state.requests q USING (digest, round)"""
     ).fetchall()
-    assert con.execute("FROM settled_0").fetchone() == (len(rows),)
+    counts = Counter(row[1] for row in rows)
+    told = dict(con.execute("FROM settled_0").fetchall())
+    assert told == {"in_flight": counts["in_flight"], "unchanged": counts["unchanged"]}
     return [(str(key), str(action), digest, int(round_), bool(moves)) for key, action, digest, round_, moves in rows]
 
 
@@ -259,7 +274,8 @@ def test_thousands_of_rows_are_each_decided_as_the_oracle_does(
           [(digest, round_, state) for (digest, round_), state in ledger.items()])  # fmt: skip
     _bulk(con, "desired_0 SELECT unnest(?), unnest(?::UHUGEINT[])", [(k, d.int) for k, (d, _) in desired.items()])
     job = _job(chosen)
-    find_open(con, job, {key for key, (_, is_replaced) in desired.items() if is_replaced})
+    replaced = {key for key, (_, is_replaced) in desired.items() if is_replaced}
+    find_open(con, job, replaced, settles_flight=draw.random() < 0.5)
     unmatched = [key for (key,) in con.execute("FROM unmatched_0").fetchall()]
     _bulk(con, "digests_0 SELECT unnest(?), 0, unnest(?::UUID[]), 1, 1, 1, NULL, NULL",
           [(key, desired[key][0]) for key in unmatched])  # fmt: skip
