@@ -17,14 +17,16 @@ def hold_unseen(run: Run, sightings: Sequence[Sighting]) -> None:
     """Hold the jobs of batches that are denied to us; let go those that were held for it and are seen again.
 
     401, 403 and 404 about a batch on record are no answer: most often the key is of another project, and whatever was
-    submitted with it would be paid there.
+    submitted with it would be paid there. Not all batches of another job, or environment, are looked at: its own
+    commands hold it, and let it go.
     """
+    own = [sighting for sighting in sightings if sighting.submission.is_own]
     held = {job.address: job.held for job in read_recorded(run.project)}
-    gone = {s.submission.address: s.submission.batch_id for s in sightings if s.is_gone}
+    gone = {s.submission.address: s.submission.batch_id for s in own if s.is_gone}
     for address, batch_id in gone.items():
         if address in held and held[address] is None:
             _commit(run, (address,), f"{_UNSEEN}{batch_id}")
-    seen = {s.submission.address for s in sightings if s.remote is not None} - gone.keys()
+    seen = {s.submission.address for s in own if s.remote is not None} - gone.keys()
     again = tuple(address for address in seen if _is_unseen(held.get(address)))
     if again:
         _commit(run, again, None)

@@ -33,6 +33,8 @@ class Submission:
     batch_id: str | None
     remote: dict[str, Any]
     sent_at: datetime | None
+    is_own: bool = True
+    """Of a job that was asked for, not of another one or of another environment that asks the same."""
 
 
 OPEN_PHASES = ("intended", "creating", "created", "ended", "revoking")
@@ -40,7 +42,7 @@ OPEN_PHASES = ("intended", "creating", "created", "ended", "revoking")
 
 def open_submissions(project: Project, addresses: Collection[str] | None = None) -> list[Submission]:
     """Submissions of this environment that are not finished, oldest first; only of `addresses` if given."""
-    return [found for found, is_own in _open(project, addresses) if is_own]
+    return [found for found in _open(project, addresses) if found.is_own]
 
 
 def awaited_submissions(project: Project, addresses: Collection[str] | None = None) -> list[Submission]:
@@ -50,13 +52,13 @@ def awaited_submissions(project: Project, addresses: Collection[str] | None = No
     well, and nobody else may ever come to fetch them.
     """
     found = _open(project, addresses)
-    others = [submission.submission_id for submission, is_own in found if not is_own]
+    others = [submission.submission_id for submission in found if not submission.is_own]
     shared = _asked_by(project, addresses, others) if others else set()
-    return [submission for submission, is_own in found if is_own or submission.submission_id in shared]
+    return [submission for submission in found if submission.is_own or submission.submission_id in shared]
 
 
-def _open(project: Project, addresses: Collection[str] | None) -> list[tuple[Submission, bool]]:
-    """Every open submission, oldest first, and whether it is of one of these jobs."""
+def _open(project: Project, addresses: Collection[str] | None) -> list[Submission]:
+    """Every open submission, oldest first; own are those of these jobs."""
     rows = project.reader.rows(
         f"""SELECT s.submission_id, s.token::VARCHAR AS token, j.address, s.provider, s.endpoint, s.model, s.phase,
                    s.fence, s.n AS requests, s.est_tokens, s.file_id, s.file_created_at, s.batch_id, s.remote,
@@ -69,7 +71,7 @@ def _open(project: Project, addresses: Collection[str] | None) -> list[tuple[Sub
         is_own = row.pop("environment") == project.environment and (addresses is None or row["address"] in addresses)
         row["token"] = UUID(row["token"])
         row["remote"] = orjson.loads(row["remote"]) if row["remote"] else {}
-        found.append((Submission(**row), is_own))
+        found.append(Submission(**row, is_own=is_own))
     return found
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import orjson
 
 from batchops.diagnostics import Diagnostic
 from batchops.engine.approved import is_protected, recorded_spec
@@ -18,7 +21,7 @@ from batchops.plan.build import JobFacts, build_job
 from batchops.plan.diff import RecordedJob
 from batchops.plan.estimate import ShardLimits
 from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Plan, Reason, Sample
-from batchops.plan.prices import price
+from batchops.plan.prices import Price, price
 from batchops.request.endpoints import ENDPOINTS
 from batchops.spec.job import Job
 
@@ -115,7 +118,6 @@ def _job_plan(
     besides: str | None,
 ) -> JobPlan:
     project, job = gathered.project, wanted.job
-    model = project.provider_settings(job.provider).models.get(job.spec.model)
     recorded = wanted.diff.recorded
     facts = JobFacts(
         address=wanted.address,
@@ -127,8 +129,7 @@ def _job_plan(
         recorded=recorded,
         is_protected=is_protected(job, recorded),
         limits=shard_limits(project, job),
-        price=price(job.spec.model, model.price if model else None),
-        cap=_output_cap(job),
+        rate=partial(_rate, project, job),
         has_output=job.spec.endpoint in _OUTPUT_ENDPOINTS,
         typical_output_tokens=_typical_output_tokens(project, recorded),
         max_failed=job.spec.retry.max_failed,
@@ -140,10 +141,14 @@ def _job_plan(
     return build_job(gathered.con, facts, project.clock())
 
 
-def _output_cap(job: Job) -> int | None:
-    given: dict[str, Any] = {**(job.spec.body or {}), **job.spec.params}
-    caps = [given[name] for name in ENDPOINTS[job.spec.endpoint].caps if isinstance(given.get(name), int)]
-    return min(caps, default=None)
+def _rate(project: Project, job: Job, amendment: str | None) -> tuple[Price | None, int | None]:
+    """The price and the output cap of requests that go with an amendment; see engine/retry.py."""
+    changes: dict[str, Any] = orjson.loads(amendment) if amendment else {}
+    name = str(changes.get("model") or job.spec.model)
+    model = project.provider_settings(job.provider).models.get(name)
+    given: dict[str, Any] = {**(job.spec.body or {}), **job.spec.params, **changes.get("set", {})}
+    caps = [given[key] for key in ENDPOINTS[job.spec.endpoint].caps if isinstance(given.get(key), int)]
+    return price(name, model.price if model else None), min(caps, default=None)
 
 
 def _typical_output_tokens(project: Project, recorded: RecordedJob | None) -> float | None:

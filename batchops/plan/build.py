@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ import duckdb
 import orjson
 
 from batchops.plan.diff import RecordedJob
-from batchops.plan.estimate import ShardLimits, count_shards, count_waves, estimate, loads_of
-from batchops.plan.model import Action, BatchAction, JobPlan, Reason, Sample
+from batchops.plan.estimate import Load, ShardLimits, count_shards, count_waves, estimate, loads_of, total
+from batchops.plan.model import Action, BatchAction, Estimate, JobPlan, Reason, Sample
 from batchops.plan.prices import Price
 
 
@@ -30,8 +30,8 @@ class JobFacts:
     recorded: RecordedJob | None
     is_protected: bool
     limits: ShardLimits
-    price: Price | None
-    cap: int | None
+    rate: Callable[[str | None], tuple[Price | None, int | None]]
+    """The price and the output cap of requests, by their amendment as JSON; None where they go as the spec says."""
     has_output: bool
     typical_output_tokens: float | None
     max_failed: float | int
@@ -57,13 +57,7 @@ def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) ->
         rows={action: rows[action] for action in Action if action in rows},
         batches={action: batches[action] for action in BatchAction if batches.get(action)},
         reasons={reason: reasons[reason] for reason in Reason if reason in reasons},
-        cost=estimate(
-            load,
-            facts.price,
-            cap=facts.cap,
-            typical_output_tokens=facts.typical_output_tokens,
-            has_output=facts.has_output,
-        ),
+        cost=_cost(con, facts, load),
         sync=_sync(rows, facts),
         health=_health(rows, facts),
         diff=spec_diff(facts.recorded.spec if facts.recorded else None, facts.spec),
@@ -72,6 +66,31 @@ def build_job(con: duckdb.DuckDBPyConnection, facts: JobFacts, now: datetime) ->
         is_protected=facts.is_protected,
         due_at=_next_due(con, facts.changes),
     )
+
+
+def _cost(con: duckdb.DuckDBPyConnection, facts: JobFacts, load: Load) -> Estimate:
+    """The price of the load. Tries with another output cap or model than the spec's are priced by those."""
+    amended = con.execute(
+        f"""SELECT DISTINCT amendment FROM {facts.changes}
+            WHERE amendment IS NOT NULL AND action IN ('submit', 'resubmit', 'retry') ORDER BY amendment"""
+    ).fetchall()
+    if not amended:
+        return _priced(facts, load, None)
+    parts = [_priced(facts, _alike(con, facts, amendment), amendment) for amendment in (None, *(a for (a,) in amended))]
+    return total(parts)
+
+
+def _priced(facts: JobFacts, load: Load, amendment: str | None) -> Estimate:
+    price, cap = facts.rate(amendment)
+    typical = facts.typical_output_tokens
+    return estimate(load, price, cap=cap, typical_output_tokens=typical, has_output=facts.has_output)
+
+
+def _alike(con: duckdb.DuckDBPyConnection, facts: JobFacts, amendment: str | None) -> Load:
+    """The requests to be paid that go with this amendment."""
+    text = "NULL" if amendment is None else "'" + amendment.replace("'", "''") + "'"
+    alike = f"(FROM {facts.changes} WHERE amendment IS NOT DISTINCT FROM {text})"
+    return loads_of(con, alike, due_at=None, besides=facts.besides)[0]
 
 
 def _counts(con: duckdb.DuckDBPyConnection, facts: JobFacts) -> tuple[dict[Action, int], dict[Reason, int]]:

@@ -201,6 +201,26 @@ def test_another_round_of_a_truncated_answer_goes_on_with_the_next_cap(yard: Yar
     yard.hold_empty_plan()
 
 
+def test_a_plan_prices_a_try_by_the_cap_and_the_model_that_it_goes_with(yard: Yard) -> None:
+    rules = [{"when": "refused", "do": "retry", "model": "gpt-5"}]
+    once = {**RETRY, "max_attempts": 1, "rules": rules}
+    yard.write({"jobs/chat.yaml": job(source=MARKED, params={"max_completion_tokens": 500}, retry=once)})
+    spec = yard.plan()["jobs"][0]["cost"]["estimate_usd"]["high"] / 16
+    yard.service.faults(line(3, "length"))
+    yard.apply(code=6)
+    yard.run("retry", "chat")
+    larger = yard.plan()["jobs"][0]["cost"]["estimate_usd"]["high"]
+    assert larger == pytest.approx(2 * spec, rel=0.05), "nearly all of the price is of the output"
+    yard.write({"jobs/chat.yaml": job(source=MARKED, params={"max_completion_tokens": 500, "seed": 1},
+                                      retry={**once, "max_attempts": 2, "backoff": {"initial": "1h"}})})  # fmt: skip
+    yard.service.faults(line(5, "refusal"))
+    yard.run("apply", "--auto-approve")
+    yard.wait_ended()
+    yard.run("apply", "--auto-approve")
+    assert yard.plan()["summary"]["rows"]["retry"] == 1
+    assert yard.plan()["jobs"][0]["cost"]["estimate_usd"]["high"] == pytest.approx(5 * spec, rel=0.05)
+
+
 def test_without_a_cap_a_truncated_answer_is_given_up_at_once(yard: Yard) -> None:
     yard.write({"jobs/chat.yaml": job(source=MARKED)})
     yard.service.faults(line(3, "length"))

@@ -73,6 +73,39 @@ def test_a_selected_job_waits_for_the_batch_of_another_one_that_asks_the_same(ya
     assert sum(yard.executed().values()) == ROWS
 
 
+def deny(yard: Yard, batch_id: str) -> None:
+    """From now on the service does not show this batch."""
+    yard.service.faults({"on": f"GET /v1/batches/{batch_id}", "effect": "error_before", "status": 404})
+
+
+def held(yard: Yard) -> str | None:
+    """Why the job chat of the default environment is held."""
+    told: dict[str, str | None] = {
+        row["address"]: row["held"] for row in json.loads(yard.run("status", "--json").out)["jobs"]
+    }
+    return told["chat"]
+
+
+def test_a_batch_of_another_environment_that_is_seen_lets_no_job_of_this_one_go(dev: Yard) -> None:
+    dev.write(spec(template="Other words: {{ body }}") | spec("other"))
+    dev.run("apply", "--auto-approve")
+    own, _ = (batch["id"] for batch in dev.batches())
+    deny(dev, own)
+    dev.run("wait", "--timeout", "100ms", code=1)
+    assert own in (held(dev) or "")
+    dev.run("apply", "--auto-approve", "--select", "other")
+    assert own in (held(dev) or "")
+
+
+def test_a_batch_of_another_environment_that_is_denied_holds_no_job_of_this_one(dev: Yard) -> None:
+    dev.write(spec(template="Other words: {{ body }}") | spec("other"))
+    dev.run("apply", "--auto-approve")
+    _, shared = (batch["id"] for batch in dev.batches())
+    deny(dev, shared)
+    assert "batch_not_visible" in dev.run("wait", "--json", "--timeout", "100ms", code=1).out
+    assert held(dev) is None
+
+
 def test_explain_tells_of_the_tries_of_the_own_round_and_of_an_answer_that_a_later_one_brought(yard: Yard) -> None:
     once = {"max_attempts": 1, **RETRY}
     yard.service.faults({"on": "line", "effect": "error", "status": 500})
