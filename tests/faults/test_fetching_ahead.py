@@ -97,11 +97,12 @@ def test_a_file_that_is_refused_is_told_and_every_other_batch_is_recorded(ended:
 
 def test_lines_that_cannot_be_read_are_told_of_where_rows_are_missing(ended: Yard) -> None:
     """The code is result_lines_unread."""
-    with meddling(ended.service.url, Torn(2)) as url:
+    torn = Torn(2)
+    with meddling(ended.service.url, torn) as url:
         ended.environ["OPENAI_BASE_URL"] = url
         ran = ended.run("wait", "--json")
     (told,) = [line["diagnostic"] for line in ran.lines if line["type"] == "diagnostic"]
-    spoilt = ended.batches()[-2]
+    (spoilt,) = [batch for batch in ended.batches() if batch["output_file_id"] == torn.asked[1]]
     assert (told["code"], told["severity"], told["address"]) == ("result_lines_unread", "warning", "chat")
     where = f"{spoilt['output_file_id']} of {spoilt['id']} at openai"
     assert told["detail"].startswith(f"2 of them in {where}; 2 rows are in no line, ")
