@@ -1,4 +1,4 @@
-"""YAML text → plain values, and a Location for every key and value in them. The only importer of ruamel.
+"""YAML text → plain values, and a Location for every key and value in them.
 
 Scalars follow the YAML 1.2 core schema (`on`, `no` and `012` are text, text and 12), keys are always text as written,
 and what a hostile file could abuse is bounded: size, depth, and how much its aliases expand to. Knows no job.
@@ -12,26 +12,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
+from batchops.diagnostics import Diagnostic, Location, Position, error
+from batchops.spec.document import MAX_DEPTH, MAX_NODES, Document, Expansion, Node, Unreadable, too_much
+from batchops.spec.events import (
+    TOO_DEEP,
     AliasEvent,
     DocumentStartEvent,
     MappingEndEvent,
     MappingStartEvent,
+    MarkedYAMLError,
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
+    YAMLError,
+    events_of,
 )
-from ruamel.yaml.scanner import Scanner, ScannerError
-
-from batchops.diagnostics import Diagnostic, Location, Position, error
-from batchops.spec.document import MAX_DEPTH, MAX_NODES, Document, Expansion, Node, Unreadable, too_much
 
 MAX_BYTES: Final = 1_000_000
 MAX_DOCUMENTS: Final = 1_000
 _MAX_DIGITS: Final = 400
-_TOO_DEEP: Final = f"More than {MAX_DEPTH} levels are nested."
 _OLD_BREAKS: Final = "\x85\u2028\u2029"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -44,6 +43,9 @@ _STANDARD = "tag:yaml.org,2002:"
 _HINTS = {
     "found character '\\t' that cannot start any token": "A tab cannot indent YAML: use spaces.",
     "mapping values are not allowed here": 'Check the indentation; text that contains ": " must be quoted.',
+    "more indented follow up line than first in a block scalar": (
+        "The block begins with a line of spaces alone: leave that line empty."
+    ),
     "found unexpected end of stream": "A quote or bracket is not closed.",
     "found character '@' that cannot start any token": "Quote text that starts with @.",
     "found character '`' that cannot start any token": "Quote text that starts with a backtick.",
@@ -98,15 +100,6 @@ def decode(data: bytes | str, filename: str) -> str:
         raise Unreadable(error("file_encoding", "The file is not UTF-8.", detail, location=place)) from problem
 
 
-class _Scanner(Scanner):
-    """ruamel's scanner, which looks ahead over any number of open brackets and takes quadratic time for it."""
-
-    def fetch_flow_collection_start(self, *args: Any, **kwargs: Any) -> None:
-        if self.flow_level > MAX_DEPTH:
-            raise ScannerError(None, None, _TOO_DEEP, self.reader.get_mark())
-        super().fetch_flow_collection_start(*args, **kwargs)
-
-
 class _Reader:
     """Events → nodes → documents, with one list of diagnostics."""
 
@@ -147,9 +140,7 @@ class _Reader:
 
     def _events(self) -> Iterator[Any]:
         try:
-            yaml = YAML(typ="safe", pure=True)
-            yaml.Scanner = _Scanner
-            yield from yaml.parse(self._text)
+            yield from events_of(self._text)
         except MarkedYAMLError as problem:
             raise Unreadable(self._syntax(problem)) from problem
         except YAMLError as problem:
@@ -162,9 +153,9 @@ class _Reader:
 
     def _syntax(self, problem: MarkedYAMLError) -> Diagnostic:
         mark = problem.problem_mark or problem.context_mark
-        if problem.problem == _TOO_DEEP:
-            return too_much(_TOO_DEEP, self.filename, _position(mark))
-        said = str(problem.problem or "it cannot be read")
+        if problem.problem == TOO_DEEP:
+            return too_much(TOO_DEEP, self.filename, _position(mark))
+        said = str(problem.problem or problem.context or "it cannot be read")
         detail = _HINTS.get(said) or f"{said[0].upper()}{said[1:]}."
         began = problem.context_mark
         if began is not None and mark is not began and (began.line, began.column) != (mark.line, mark.column):
@@ -199,7 +190,7 @@ class _Reader:
     def _require_bounds(self, event: Any, depth: int) -> None:
         self._count += 1
         if depth > MAX_DEPTH:
-            raise Unreadable(too_much(_TOO_DEEP, self.filename, _position(event.start_mark)))
+            raise Unreadable(too_much(TOO_DEEP, self.filename, _position(event.start_mark)))
         if self._count > MAX_NODES:
             detail = f"It has more than {MAX_NODES} values."
             raise Unreadable(too_much(detail, self.filename, _position(event.start_mark)))

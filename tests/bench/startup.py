@@ -1,7 +1,7 @@
 """Times what every command pays before it works, against floors taken in the same run: `make bench`.
 
 A floor is a fresh process that imports the libraries a command cannot do without, opens its connections, and ends. The
-work floor adds what only the libraries themselves can do: ruamel reads every spec, DuckDB binds every query. Each line
+work floor adds what only the libraries themselves can do: libyaml reads every spec, DuckDB binds every query. Each line
 is the median ratio of runs taken in turns, in processor seconds, which other processes of the machine disturb least.
 """
 
@@ -63,9 +63,11 @@ VALIDATE_WORK = (
     VALIDATE.replace("duckdb.connect()", "con = duckdb.connect()")
     + """\
 from pathlib import Path
+from ruamel.yaml.cyaml import CParser
 for path in Path('jobs').glob('*.yaml'):
-    for event in ruamel.yaml.YAML(typ='safe', pure=True).parse(path.read_text()):
-        value = getattr(event, 'value', '')
+    parser = CParser(path.read_text())
+    while parser.check_event():
+        value = getattr(parser.get_event(), 'value', '')
         if value.startswith('SELECT'):
             con.execute('DESCRIBE ' + value)
 """

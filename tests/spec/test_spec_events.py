@@ -1,0 +1,107 @@
+"""libyaml and ruamel's own parser read the same: what the one takes, the other reads alike, to the last place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchops.spec import events
+from batchops.spec.yaml import parse
+
+ROOT = Path(__file__).parents[2]
+SPECS = [path.read_text() for room in ("jobs", "examples") for path in sorted((ROOT / room).rglob("*.yaml"))]
+PLAIN = "a: 1\nb: [x, {c: d}]\ne: |\n  text\n"
+PECULIAR = {
+    "tab": "a:\t1\n",
+    "mark": "a: x\ufeff\n",
+    "old line end": "a: 1\rb: 2\n",
+    "end": "a: 1\n...\n",
+    "directive": "%YAML 1.2\n---\na: 1\n",
+    "head with a comment": "a: |#x\n  b\n",
+    "spaces before a block": "a: |\n \n  b\n",
+    "anchor": "a: &x 1\n",
+    "tag": "a: !!str 1\n",
+    "nothing": "a:\n",
+    "scalar": "abc\n",
+    "wrong": "a: [\n",
+    "deep": "[" * 5000,
+    "many": "- a\n" * 200_000,
+    "half a character": "a: \ud800\n",
+}
+
+needs_libyaml = pytest.mark.skipif(events.CParser is None, reason="libyaml has no wheel for this interpreter")
+
+
+def _read(text: str) -> list[Any]:
+    parsed = parse(text, "a.yaml")
+    return [parsed.diagnostics, *((d.tree, d.values, d.keys, d.texts, d.damaged) for d in parsed.documents)]
+
+
+def _read_by_ruamel(text: str) -> list[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "CParser", None)
+        return _read(text)
+
+
+_PIECES = st.sampled_from([
+    *"aabb--::  ??,,[]{}##&*!|>'\"%@`\n\n\n  0~\\/<.=+é\t\r\x00\x7f\x85\ue000\u2028\u3000\ufeff😀",
+    *("\r\n", ": ", ": ", "- ", "- ", "\n  ", "\n  ", "\n- ", "---\n", "\n---\n", "...\n", "# c", " # c"),
+    *("|\n", ">-\n", "|2\n", "|+\n", "|-\n  a\n\n", '"x"', "'y'", "\\n", "\\u0041", "\\x41", "\\/", "\\\n"),
+    *("? a\n: b", "{{ x }}", "{% if a %}", "key: ", "\nkey: ", "{a: b}", "[a, b]", '"a": 1', "<<: ", '"a\n\n b"'),
+    *("!!str ", "&a ", "*a", "%YAML 1.1\n", "http://a:1", "1:30", "a:b", "a ,b", "k: |\n    a\n   \n    b\n"),
+])  # fmt: skip
+_NOISE = st.lists(_PIECES, min_size=1, max_size=6).map("".join)
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """Short noise where a value may stand, or a piece of a spec with noise in it."""
+    if draw(st.booleans()):
+        return draw(st.sampled_from(["{}", "k: {}", "- {}", "a: {{{}}}\nb: c", "a: [{}]\n", "a:\n  {}\n"])).format(
+            draw(_NOISE)
+        )
+    lines = draw(st.sampled_from(SPECS)).split("\n")
+    first = draw(st.integers(0, max(0, len(lines) - 8)))
+    text = "\n".join(lines[first : first + 8])
+    at = draw(st.integers(0, len(text)))
+    return text[:at] + draw(_NOISE) + text[at + draw(st.integers(0, 3)) :]
+
+
+@needs_libyaml
+def test_libyaml_and_ruamel_read_alike() -> None:
+    taken: list[bool] = []
+
+    @settings(max_examples=settings().max_examples * 10)
+    @given(texts())
+    def check(text: str) -> None:
+        taken.append(events.plain_events(text) is not None)
+        assert _read(text) == _read_by_ruamel(text)
+
+    check()
+    print(f"libyaml reads {sum(taken)} of {len(taken)} texts")
+    assert sum(taken) > 0.1 * len(taken)
+
+
+@needs_libyaml
+@pytest.mark.parametrize("text", SPECS)
+def test_specs_are_read_alike(text: str) -> None:
+    assert _read(text) == _read_by_ruamel(text)
+
+
+@needs_libyaml
+def test_most_specs_are_read_by_libyaml() -> None:
+    taken = [text for text in SPECS if events.plain_events(text) is not None]
+    print(f"libyaml reads {len(taken)} of {len(SPECS)} specs")
+    assert len(taken) > 0.8 * len(SPECS)
+
+
+@needs_libyaml
+@pytest.mark.parametrize("text", PECULIAR.values(), ids=PECULIAR)
+def test_what_they_might_read_differently_is_left_to_ruamel(text: str) -> None:
+    assert events.plain_events(PLAIN) is not None
+    assert events.plain_events(text) is None
+    assert _read(text) == _read_by_ruamel(text)
