@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from functools import cache, wraps
+from functools import cache
 from typing import Any, Final
 
 import orjson
-from jinja2 import StrictUndefined, Undefined, filters, pass_context
+from jinja2 import StrictUndefined, Undefined, filters, pass_context, pass_environment
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
@@ -182,7 +182,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.null = null_maker(nulls)
         self.finalize = self._printed
         self.globals = {"range": self._range, "dict": dict, "namespace": Namespace, "joiner": Joiner, "cycler": Cycler}
-        self.filters = {name: self._bounded(name) for name in _FILTERS} | self._own_filters()
+        self.filters = {**_BOUNDED, **self._own_filters()}
         self.tests = {**self.tests, "none": is_null}
         self.concat = self.budget.joined  # type: ignore[method-assign]  # pays for what "".join would make in one go
 
@@ -255,22 +255,6 @@ class Environment(ImmutableSandboxedEnvironment):
 
     # --- filters
 
-    def _bounded(self, name: str) -> Callable[..., Any]:
-        function: Callable[..., Any] = filters.FILTERS[name]
-        check = _CHECKED_FILTERS.get(name)
-        subject = 1 if hasattr(function, "jinja_pass_arg") else 0
-        is_textual = name in _TEXT_FILTERS
-
-        @wraps(function)
-        def bounded(*args: Any, **kwargs: Any) -> Any:
-            if is_textual:
-                args = (*args[:subject], self.text_of(args[subject]), *args[subject + 1 :])
-            if check is not None:
-                check(*args[subject:], **kwargs)
-            return self.budget.made(function(*args, **kwargs))
-
-        return bounded
-
     def _own_filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "tojson": self._tojson,
@@ -304,6 +288,31 @@ class Environment(ImmutableSandboxedEnvironment):
         separator = self.text_of(d)
         limit(sum(map(len, parts)) + len(separator) * len(parts))
         return str(self.budget.made(separator.join(parts)))
+
+
+def _bounded(name: str) -> Callable[..., Any]:
+    """A filter of Jinja2, measured before and paid after. It is handed the environment, or a context of it, first."""
+    function: Callable[..., Any] = filters.FILTERS[name]
+    check = _CHECKED_FILTERS.get(name)
+    is_textual = name in _TEXT_FILTERS
+    takes = getattr(function, "jinja_pass_arg", None)
+
+    def bounded(first: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        environment = first if isinstance(first, Environment) else first.environment
+        if is_textual:
+            value = environment.text_of(value)
+        if check is not None:
+            check(value, *args, **kwargs)
+        handed = () if takes is None else (first,)
+        return environment.budget.made(function(*handed, value, *args, **kwargs))
+
+    if takes is None:
+        return pass_environment(bounded)
+    bounded.jinja_pass_arg = takes  # type: ignore[attr-defined]  # Jinja2 looks for it
+    return bounded
+
+
+_BOUNDED: Final = {name: _bounded(name) for name in _FILTERS}
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
+from functools import cached_property
+from io import StringIO
+from types import CodeType, TracebackType
 from typing import Any, Final, cast
 
 from jinja2 import Template, TemplateSyntaxError, nodes
-from jinja2.meta import TrackingCodeGenerator
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.idtracking import VAR_LOAD_RESOLVE
 from jinja2.runtime import Context
 from jinja2.visitor import NodeTransformer
 
@@ -44,7 +48,6 @@ class Text:
     """One compiled template. `constant` is its text where nothing in it depends on the row."""
 
     slot: Slot
-    tree: nodes.Template
     constant: str | None
     columns: frozenset[str]
     optional: frozenset[str]
@@ -53,6 +56,11 @@ class Text:
     template: Template | None
     """What Jinja2 made of it; none for a constant."""
     join: Callable[[Iterator[str]], str]
+
+    @cached_property
+    def tree(self) -> nodes.Template:
+        """The template as Jinja2 parses it."""
+        return self.environment.parse(self.slot.text)
 
     def find(self, name: str) -> tuple[int, int]:
         """Line and column (1-based) where a column is named first; column 1 where that cannot be told."""
@@ -174,34 +182,45 @@ _UNBOUNDED: Final = (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Call)
 """Without one of these a template prints each of its parts once, so that its length needs no watching."""
 
 
+class _Generator(CodeGenerator):
+    """Jinja2's own, which notes the names that rows must give, as `jinja2.meta.find_undeclared_variables` does."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.written = StringIO()
+        self.names: set[str] = set()
+        super().__init__(environment, None, _FILENAME, self.written, optimized=environment.optimized)
+
+    def enter_frame(self, frame: Frame) -> None:
+        super().enter_frame(frame)
+        self.names.update(name for action, name in frame.symbols.loads.values() if action == VAR_LOAD_RESOLVE and name)
+
+
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
     tree = environment.parse(slot.text)
     if (constant := _constant(tree)) is not None:
-        return Text(slot, tree, constant, frozenset(), frozenset(), environment, None, "".join)
-    names = _names(environment, tree)
-    guarded = _Guarded().visit(environment.parse(slot.text))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # of the code that Jinja2 writes
-        code = environment.compile(guarded, filename=_FILENAME)
+        return Text(slot, constant, frozenset(), frozenset(), environment, None, "".join)
+    within = list(tree.find_all(nodes.Node))
+    optional = _optional(within)
+    is_unbounded = any(isinstance(node, _UNBOUNDED) for node in within)
+    generator = _Generator(environment)
+    generator.visit(_Guarded().visit(tree))
+    columns = frozenset(generator.names) - set(environment.globals)
     return Text(
         slot=slot,
-        tree=tree,
         constant=None,
-        columns=names,
-        optional=_optional(tree) & names,
+        columns=columns,
+        optional=optional & columns,
         environment=environment,
-        template=Template.from_code(environment, code, environment.globals),
-        join=environment.budget.joined if any(tree.find_all(_UNBOUNDED)) else "".join,
+        template=Template.from_code(environment, _code(generator), environment.globals),
+        join=environment.budget.joined if is_unbounded else "".join,
     )
 
 
-def _names(environment: Environment, tree: nodes.Template) -> frozenset[str]:
-    """Names that rows must give. As `jinja2.meta.find_undeclared_variables`, which evaluates constants on the way."""
-    generator = TrackingCodeGenerator(environment)
-    generator.optimizer = None
-    generator.visit(tree)
-    return frozenset(generator.undeclared_identifiers) - set(environment.globals)
+def _code(generator: _Generator) -> CodeType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # of the code that Jinja2 writes
+        return compile(generator.written.getvalue(), _FILENAME, "exec")
 
 
 def _constant(tree: nodes.Template) -> str | None:
@@ -216,17 +235,17 @@ def _constant(tree: nodes.Template) -> str | None:
     return "".join(parts)
 
 
-def _optional(tree: nodes.Template) -> frozenset[str]:
+def _optional(within: list[nodes.Node]) -> frozenset[str]:
     """Names asked for with `is defined`, or used with a default wherever they are used."""
-    asked = {
-        test.node.name
-        for test in tree.find_all(nodes.Test)
-        if test.name in {"defined", "undefined"} and isinstance(test.node, nodes.Name)
-    }
-    given = [
-        used.node.name
-        for used in tree.find_all(nodes.Filter)
-        if used.name in {"default", "d"} and isinstance(used.node, nodes.Name)
-    ]
-    loads = [name.name for name in tree.find_all(nodes.Name) if name.ctx == "load"]
-    return frozenset(asked | {name for name in given if given.count(name) == loads.count(name)})
+    asked: set[str] = set()
+    given: Counter[str] = Counter()
+    loads: Counter[str] = Counter()
+    for node in within:
+        if isinstance(node, nodes.Name):
+            loads[node.name] += node.ctx == "load"
+        elif isinstance(node, (nodes.Test, nodes.Filter)) and isinstance(node.node, nodes.Name):
+            if node.name in {"defined", "undefined"}:
+                asked.add(node.node.name)
+            elif node.name in {"default", "d"}:
+                given[node.node.name] += 1
+    return frozenset(asked | {name for name, times in given.items() if times == loads[name]})
