@@ -15,6 +15,9 @@ from batchops.store import migrations
 _HEADER_BYTES = 3 * 4096
 """What DuckDB writes before the first block (three headers)."""
 
+_recognised: dict[Path, tuple[int, ...]] = {}
+"""Files that were recognised in this process, and their versions then."""
+
 _LOCKED = ("Could not set lock", "Conflicting lock")
 _FOREIGN = ("not a valid DuckDB database file", "sqlite_scanner", "encrypt", "Is a directory")
 _UNWRITABLE = (
@@ -62,8 +65,12 @@ def refuse_absent(path: Path) -> None:
 def recognise(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Raise BatchopsError unless the file attached as `state` is whole as far as its headers tell, ours, and not newer.
 
-    The rest of the file is read when it is needed; `unreadable` turns what DuckDB finds then into a sentence.
+    The rest of the file is read when it is needed; `unreadable` turns what DuckDB finds then into a sentence. A file
+    that nobody has touched since it was recognised is not looked at again.
     """
+    version = _version(path)
+    if version is not None and _recognised.get(path) == version:
+        return
     try:
         _refuse_truncated(con, path)
         found = con.execute("SELECT schema_version FROM state.meta").fetchall()
@@ -74,11 +81,25 @@ def recognise(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     if len(found) != 1:
         raise _foreign(path, "its identity is missing")
     migrations.check_version(found[0][0])
+    if version is not None:
+        _recognised[path] = version
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What changes with every write to the file; None while a log beside it holds some of them."""
+    if _log_of(path).exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wal")
 
 
 def _refuse_truncated(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Every block in use has its place in the file. Blocks that only a log beside the file knows are not counted."""
-    if path.with_name(f"{path.name}.wal").exists():
+    if _log_of(path).exists():
         return
     row = con.execute(
         "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = 'state'"
