@@ -24,8 +24,9 @@ from batchops.plan.diff import ledger_digest
 from batchops.providers.provider import BatchStatus, Missing, Provider, RemoteBatch
 from batchops.request.digest import canonical, digest
 from batchops.spec.job import Job
-from batchops.store.changes import Created, RequestState
+from batchops.store.changes import Created
 from batchops.store.job_changes import JobRecord, RecordPlan
+from batchops.store.states import RequestState
 from batchops.store.store import StateStore
 from batchops.store.surgery import Adopt, AdoptedLine
 

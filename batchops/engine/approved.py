@@ -1,14 +1,17 @@
-"""A job as the state keeps it once it was approved."""
+"""A job as the state keeps it once it was approved, and whether the state keeps it already."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
+import duckdb
+import orjson
+
+from batchops.engine.gather import Gathered
+from batchops.engine.planning import is_protected, recorded_spec
 from batchops.engine.project import Project
 from batchops.engine.sources import WantedJob
-from batchops.plan.diff import RecordedJob
-from batchops.spec.job import Job
-from batchops.store.job_changes import JobRecord
+from batchops.store.job_changes import JobRecord, left_sql
 
 
 def job_record(project: Project, wanted: WantedJob, *, is_limited: bool, left: str | None = None) -> JobRecord:
@@ -34,33 +37,32 @@ def job_record(project: Project, wanted: WantedJob, *, is_limited: bool, left: s
     )
 
 
-def is_protected(job: Job, recorded: RecordedJob | None) -> bool:
-    """What the spec says, or what is on record where it says nothing: deleting the key lifts no protection."""
-    lifecycle = job.spec.lifecycle
-    return lifecycle.protect if "protect" in lifecycle.model_fields_set else bool(recorded and recorded.is_protected)
+def is_on_record(gathered: Gathered, records: Sequence[JobRecord]) -> bool:
+    """Whether state already says all this: recording a plan that changes nothing would only raise its serial."""
+    with gathered.project.reader.reading(gathered.con):
+        return all(
+            _is_on_record(gathered.con, wanted, record) for wanted, record in zip(gathered.jobs, records, strict=True)
+        )
 
 
-def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
-    """What `jobs.spec` keeps: the resolved template and everything else that shapes a request, and the row keys."""
-    job, spec = wanted.job, wanted.job.spec
-    template = job.template
-    return {
-        "query": job.query,
-        "key": list(wanted.table.key_columns),
-        "key_types": list(wanted.table.key_types),
-        "sensitive": list(spec.source.sensitive),
-        "nulls": spec.source.nulls,
-        "endpoint": spec.endpoint,
-        "model": spec.model,
-        "template": template
-        if isinstance(template, str) or template is None
-        else [message.model_dump(mode="json", exclude_none=True) for message in template],
-        "body": spec.body,
-        "params": spec.params,
-        "schema": job.schema,
-        "tools": spec.tools,
-        "tool_choice": spec.tool_choice,
-        "on_remove": spec.lifecycle.on_remove,
-        "reuse": sorted({spec.lifecycle.reuse} | (wanted.diff.recorded.reuse if wanted.diff.recorded else set())),
-        "salt": (wanted.diff.recorded.spec.get("salt") if wanted.diff.recorded else None) or wanted.address,
-    }
+def _is_on_record(con: duckdb.DuckDBPyConnection, wanted: WantedJob, record: JobRecord) -> bool:
+    row = con.execute(
+        "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
+        " WHERE job_id = ? AND removed_at IS NULL",
+        [wanted.diff.job_id],
+    ).fetchone()
+    said = (record.address, record.provider, record.is_simulated, record.render_id)
+    if row is None or row[:4] != said or row[6] != record.protected:
+        return False
+    if orjson.loads(row[4]) != record.parts or orjson.loads(row[5]) != orjson.loads(orjson.dumps(record.spec)):
+        return False
+    is_wanted = f"key IN (SELECT key FROM {record.desired})"
+    misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
+    if (has_left := left_sql(record, is_wanted)) is not None:
+        misplaced += f" OR removed_at IS NULL AND {has_left}"
+    moved = con.execute(
+        f"""SELECT (SELECT count(*) FROM {wanted.changes} WHERE moves)
+                 + (SELECT count(*) FROM state.rows WHERE job_id = ? AND ({misplaced}))""",
+        [wanted.diff.job_id],
+    ).fetchone()
+    return moved == (0,)

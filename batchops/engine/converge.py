@@ -12,7 +12,7 @@ from datetime import timedelta
 from batchops.diagnostics import BatchopsError, Diagnostic, ExitCode, Severity, error, prevailing, warning
 from batchops.engine.adopt import refuse_orphans
 from batchops.engine.ahead import EndedBatch
-from batchops.engine.approved import job_record
+from batchops.engine.approved import is_on_record, job_record
 from batchops.engine.fetch import Fetching
 from batchops.engine.gather import Gathered
 from batchops.engine.hold import hold_unseen
@@ -153,7 +153,7 @@ class Convergence:
         for job in plan.jobs:
             for action in (Action.REUSE, Action.FORGET):
                 self.rows[action] += job.rows.get(action, 0)
-        if not gathered.is_on_record(records):
+        if not is_on_record(gathered, records):
             reached("before_record")
             self.run.store.commit(RecordPlan(records, plan.plan_id), con=gathered.con)
             reached("after_record")

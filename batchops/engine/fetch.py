@@ -31,8 +31,9 @@ from batchops.plan.prices import price
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
 from batchops.store.answerfiles import FAST, Draft, draft_answers, name_answers
-from batchops.store.changes import Fetched, Observed, RequestState
+from batchops.store.changes import Fetched, Observed
 from batchops.store.connection import AS_WRITTEN, file_text, sql_text
+from batchops.store.states import RequestState
 
 
 class Fetching:

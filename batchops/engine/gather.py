@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
-import orjson
 
 from batchops.diagnostics import BatchopsError, Diagnostic, error, warning
 from batchops.engine.project import Project
@@ -25,7 +24,6 @@ from batchops.request.render import digest_rows
 from batchops.request.source import KEY, OutOfMemory, bind_source, query_problems
 from batchops.request.template import CompiledRequest, compile_request
 from batchops.spec.job import Job
-from batchops.store.job_changes import JobRecord, left_sql
 
 NO_LIMIT = -1
 """As `limit`: look at every row, whatever the environment says."""
@@ -174,33 +172,6 @@ class Gathered:
             replace(w, diff=_diff_job(self.project, w.number, w.job, w.request, recorded, is_limited=self.is_limited))
             for w in self.jobs
         )
-
-    def is_on_record(self, records: Sequence[JobRecord]) -> bool:
-        """Whether state already says all this: recording a plan that changes nothing would only raise its serial."""
-        with self.project.reader.reading(self.con):
-            return all(self._is_on_record(wanted, record) for wanted, record in zip(self.jobs, records, strict=True))
-
-    def _is_on_record(self, wanted: WantedJob, record: JobRecord) -> bool:
-        row = self.con.execute(
-            "SELECT address, provider, is_simulated, render_id, parts, spec, protected FROM state.jobs"
-            " WHERE job_id = ? AND removed_at IS NULL",
-            [wanted.diff.job_id],
-        ).fetchone()
-        said = (record.address, record.provider, record.is_simulated, record.render_id)
-        if row is None or row[:4] != said or row[6] != record.protected:
-            return False
-        if orjson.loads(row[4]) != record.parts or orjson.loads(row[5]) != orjson.loads(orjson.dumps(record.spec)):
-            return False
-        is_wanted = f"key IN (SELECT key FROM {record.desired})"
-        misplaced = f"removed_at IS NOT NULL AND {is_wanted}"
-        if (has_left := left_sql(record, is_wanted)) is not None:
-            misplaced += f" OR removed_at IS NULL AND {has_left}"
-        moved = self.con.execute(
-            f"""SELECT (SELECT count(*) FROM {wanted.changes} WHERE moves)
-                     + (SELECT count(*) FROM state.rows WHERE job_id = ? AND ({misplaced}))""",
-            [wanted.diff.job_id],
-        ).fetchone()
-        return moved == (0,)
 
     def close(self) -> None:
         self.work.close()

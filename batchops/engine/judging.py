@@ -26,8 +26,8 @@ from batchops.engine.retry import Cause, Verdict, verdict
 from batchops.plan.prices import Price, cost_nano_usd
 from batchops.providers.provider import RemoteBatch
 from batchops.spec.job import Outcome, Retry
-from batchops.store.changes import RequestState
 from batchops.store.connection import AS_WRITTEN, file_text, sql_text
+from batchops.store.states import RequestState
 from batchops.store.store import StateReader
 
 ORDINAL = {outcome: number for number, outcome in enumerate(Outcome)}

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from batchops.engine.project import Project
-from batchops.store.changes import RequestState
+from batchops.store.states import RequestState
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import duckdb
 
@@ -27,16 +27,16 @@ from batchops.engine.steps import reached
 from batchops.engine.work import FRUGAL_LIMIT, GENEROUS_LIMIT, MEMORY_LIMIT, sweep_work
 from batchops.exhaustion import is_out_of_memory, work_told
 from batchops.plan.document import check_plan_path
-from batchops.plan.events import ApplyStart, Event, StopFlag, Version
 from batchops.plan.guard import guard
 from batchops.plan.model import Action, BatchAction, Plan
 from batchops.spec.job import Job
 
 if TYPE_CHECKING:
     from batchops.engine.converge import ApplyResult, Convergence
+    from batchops.plan.events import Event, StopFlag
     from batchops.store.store import StateStore
 
-Emit = Callable[[Event], None]
+Emit: TypeAlias = "Callable[[Event], None]"
 T = TypeVar("T")
 
 
@@ -123,7 +123,8 @@ def apply(
     and lose nothing. `saved` applies a reviewed plan: exactly the rows it covers. Raises Stale, Leased, Refused and
     BatchopsError; what a provider failed to do is in the result.
     """
-    from batchops.store.merging import sweep_answers  # noqa: PLC0415  see the head of this module
+    from batchops.plan.events import ApplyStart, Version  # noqa: PLC0415  see the head of this module
+    from batchops.store.merging import sweep_answers  # noqa: PLC0415
 
     emit(Version(batchops=__version__))
     scope.check_allowed(project)
@@ -213,6 +214,8 @@ def wait_for(
     lock_timeout: timedelta = timedelta(0),
 ) -> ApplyResult:
     """Poll and fetch until nothing is in flight. Submits nothing."""
+    from batchops.plan.events import Version  # noqa: PLC0415  see the head of this module
+
     emit(Version(batchops=__version__))
     jobs = scope.jobs(project)
     with work_told(project.work_folder.parent), project.leased(lock_timeout) as store:

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from batchops.diagnostics import Diagnostic
-from batchops.engine.approved import is_protected, recorded_spec
 from batchops.engine.gather import Gathered
 from batchops.engine.look import Sighting, problems_of
 from batchops.engine.project import Project
@@ -139,6 +138,38 @@ def _job_plan(
         besides=besides,
     )
     return build_job(gathered.con, facts, project.clock())
+
+
+def is_protected(job: Job, recorded: RecordedJob | None) -> bool:
+    """What the spec says, or what is on record where it says nothing: deleting the key lifts no protection."""
+    lifecycle = job.spec.lifecycle
+    return lifecycle.protect if "protect" in lifecycle.model_fields_set else bool(recorded and recorded.is_protected)
+
+
+def recorded_spec(wanted: WantedJob) -> dict[str, Any]:
+    """What `jobs.spec` keeps: the resolved template and everything else that shapes a request, and the row keys."""
+    job, spec = wanted.job, wanted.job.spec
+    template = job.template
+    return {
+        "query": job.query,
+        "key": list(wanted.table.key_columns),
+        "key_types": list(wanted.table.key_types),
+        "sensitive": list(spec.source.sensitive),
+        "nulls": spec.source.nulls,
+        "endpoint": spec.endpoint,
+        "model": spec.model,
+        "template": template
+        if isinstance(template, str) or template is None
+        else [message.model_dump(mode="json", exclude_none=True) for message in template],
+        "body": spec.body,
+        "params": spec.params,
+        "schema": job.schema,
+        "tools": spec.tools,
+        "tool_choice": spec.tool_choice,
+        "on_remove": spec.lifecycle.on_remove,
+        "reuse": sorted({spec.lifecycle.reuse} | (wanted.diff.recorded.reuse if wanted.diff.recorded else set())),
+        "salt": (wanted.diff.recorded.spec.get("salt") if wanted.diff.recorded else None) or wanted.address,
+    }
 
 
 def _rate(project: Project, job: Job, amendment: str | None) -> tuple[Price | None, int | None]:

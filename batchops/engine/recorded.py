@@ -16,7 +16,7 @@ from batchops.plan.diff import RecordedJob
 from batchops.plan.model import Action
 from batchops.request.template import compile_request
 from batchops.spec.job import Job
-from batchops.store.changes import RequestState
+from batchops.store.states import RequestState
 
 _STANDING: Final = f"""
     SELECT j.address,

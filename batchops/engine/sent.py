@@ -10,7 +10,7 @@ from batchops.engine.run import Run
 from batchops.engine.sources import WantedJob
 from batchops.engine.submit import Submitted
 from batchops.plan.model import Action
-from batchops.store.changes import RequestState
+from batchops.store.states import RequestState
 
 _IN_FLIGHT = f"""JOIN (FROM state.requests WHERE state = {RequestState.IN_FLIGHT}) q
     ON q.digest = c.digest AND q.round = c.round"""

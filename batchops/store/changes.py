@@ -11,24 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
 import duckdb
 import orjson
 
-
-class RequestState(IntEnum):
-    """`requests.state`."""
-
-    PENDING = 0
-    IN_FLIGHT = 1
-    ANSWERED = 2
-    WAITING = 3
-    GIVEN_UP = 4
-    HELD = 5
-
+from batchops.store.states import RequestState
 
 _SENDABLE = f"({RequestState.PENDING}, {RequestState.WAITING})"
 

@@ -11,7 +11,8 @@ from uuid import UUID
 import duckdb
 
 from batchops.spec.job import Outcome
-from batchops.store.changes import RequestState, to_json
+from batchops.store.changes import to_json
+from batchops.store.states import RequestState
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import duckdb
 
-from batchops.store.changes import RequestState
+from batchops.store.states import RequestState
 
 _DONE = f"({RequestState.ANSWERED}, {RequestState.GIVEN_UP})"
 _KEPT_EVENTS = "('planned')"

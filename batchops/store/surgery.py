@@ -14,7 +14,8 @@ from uuid import UUID
 
 import duckdb
 
-from batchops.store.changes import NewSubmission, PhaseConflict, RequestState, to_json
+from batchops.store.changes import NewSubmission, PhaseConflict, to_json
+from batchops.store.states import RequestState
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,11 @@ PASS = "pass"
 CLICK = "import click"
 IMPORTS = """\
 import click, duckdb, jinja2.sandbox, jsonschema_rs, orjson, pydantic, ruamel.yaml
-from pydantic import BaseModel
+class Model(pydantic.BaseModel):
+    name: str
 """
+"""pydantic imports half of itself when the first model is made."""
+
 VALIDATE = IMPORTS + "duckdb.connect()\n"
 VALIDATE_WORK = (
     VALIDATE.replace("duckdb.connect()", "con = duckdb.connect()")

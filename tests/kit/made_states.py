@@ -11,10 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from batchops.store.changes import AnswerFile, Created, Creating, Fetched, Intend, Observed, RequestState
+from batchops.store.changes import AnswerFile, Created, Creating, Fetched, Intend, Observed
 from batchops.store.connection import open_memory, sql_text
 from batchops.store.job_changes import JobRecord, RecordPlan
 from batchops.store.lease import leased
+from batchops.store.states import RequestState
 from batchops.store.store import StateReader, StateStore
 
 ENVIRONMENT = "default"
