@@ -25,6 +25,7 @@ from batchops.request.sandbox import EACH, JOINED, MADE, Environment
 from batchops.request.values import NullPrinted
 
 _FILENAME: Final = "<template>"
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
 class RowFailed(Exception):
@@ -65,7 +66,7 @@ class Text:
     def find(self, name: str) -> tuple[int, int]:
         """Line and column (1-based) where a column is named first; column 1 where that cannot be told."""
         line = min((node.lineno for node in self.tree.find_all(nodes.Name) if node.name == name), default=1)
-        lines = re.split(r"\r\n|\r|\n", self.slot.text)
+        lines = _LINE_END.split(self.slot.text)
         found = re.search(rf"\{{[{{%].*?\b({re.escape(name)})\b", lines[line - 1]) if line <= len(lines) else None
         return line, found.start(1) + 1 if found else 1
 
@@ -197,9 +198,11 @@ class _Generator(CodeGenerator):
 
 def compile_text(environment: Environment, slot: Slot) -> Text:
     """The template of a slot; jinja2.TemplateSyntaxError where it cannot be one."""
+    if "{" not in slot.text:
+        return _constant_text(environment, slot, _as_lexed(slot.text))
     tree = environment.parse(slot.text)
     if (constant := _constant(tree)) is not None:
-        return Text(slot, constant, frozenset(), frozenset(), environment, None, "".join)
+        return _constant_text(environment, slot, constant)
     within = list(tree.find_all(nodes.Node))
     optional = _optional(within)
     is_unbounded = any(isinstance(node, _UNBOUNDED) for node in within)
@@ -215,6 +218,15 @@ def compile_text(environment: Environment, slot: Slot) -> Text:
         template=Template.from_code(environment, _code(generator), environment.globals),
         join=environment.budget.joined if is_unbounded else "".join,
     )
+
+
+def _constant_text(environment: Environment, slot: Slot, constant: str) -> Text:
+    return Text(slot, constant, frozenset(), frozenset(), environment, None, "".join)
+
+
+def _as_lexed(text: str) -> str:
+    """What Jinja2's lexer makes of a text without markup: one kind of line end, and none at the end."""
+    return _LINE_END.sub("\n", text).removesuffix("\n")
 
 
 def _code(generator: _Generator) -> CodeType:

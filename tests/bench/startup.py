@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 from measuring import command_line
 
-TURNS = 7
+TURNS = 15
 SPECS = 100
 
 JOB = """\

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jinja2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from request_parts import make_job, prompt_of
 
 from batchops.diagnostics import BatchopsError
@@ -236,3 +239,8 @@ def test_amendment_changes_the_body_as_a_retry_wants_it(amendment: dict[str, Any
 def test_template_of_an_amendment_takes_the_place_of_a_body() -> None:
     request = _request(template=None, body={"messages": [{"role": "user", "content": "{{ id }}"}]})
     assert request.amended({"template": "x"}).body({"id": 7})["messages"] == [{"role": "user", "content": "x"}]
+
+
+@given(st.text(st.sampled_from("a b}%#-\\\n\r\x0b\x85\u2028é")))
+def test_text_without_markup_is_what_jinja2_makes_of_it(text: str) -> None:
+    assert prompt_of(text, {}) == jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(text).render()
