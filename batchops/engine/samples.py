@@ -39,7 +39,7 @@ def sample_rows(gathered: Gathered, count: int) -> dict[str, tuple[Sample, ...]]
 def _chosen(gathered: Gathered, wanted: WantedJob, count: int) -> list[str]:
     rows = gathered.con.execute(
         f"SELECT key FROM {wanted.changes} WHERE action IN ('submit', 'resubmit', 'retry')"
-        f" ORDER BY md5(key), key LIMIT {int(count)}"
+        f" ORDER BY hash(key), key LIMIT {int(count)}"
     )
     return [key for (key,) in rows.fetchall()]
 
