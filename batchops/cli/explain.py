@@ -28,7 +28,7 @@ def command(invocation: Invocation, address: str) -> None:
 
     name, written = parse_address(address)
     now, width = datetime.now(UTC), terminal_width()
-    with reading_state(invocation) as con:
+    with reading_state(invocation, for_answer=written is not None) as con:
         job, is_recorded = recorded_or_declared(con, name, invocation)
         if written is None:
             document = explain_job(con, job, now=now)

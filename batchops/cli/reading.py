@@ -36,12 +36,16 @@ def state_path(invocation: Invocation) -> Path:
 
 
 @contextmanager
-def reading_state(invocation: Invocation) -> Iterator[duckdb.DuckDBPyConnection]:
-    """This environment's state, with the views of `results.answers`, for one question; writers wait until its end."""
-    from batchops.results.answers import prepare
-    from batchops.store.snapshot import reading
+def reading_state(invocation: Invocation, *, for_answer: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """This environment's state, with the views of `results.answers`, for one question; writers wait until its end.
 
-    with reading(state_path(invocation), environment=invocation.loaded.environment) as con:
+    An answer that is read, too, gets more memory.
+    """
+    from batchops.results.answers import prepare
+    from batchops.store.snapshot import ANSWER_LIMIT, READING_LIMIT, reading
+
+    limit = ANSWER_LIMIT if for_answer else READING_LIMIT
+    with reading(state_path(invocation), environment=invocation.loaded.environment, memory_limit=limit) as con:
         prepare(con)
         yield con
 

@@ -18,9 +18,10 @@ from batchops.store.store import StateReader
 
 TABLES = ("meta", "jobs", "rows", "requests", "submissions", "attempts", "outcomes", "answer_files", "events",
           "dropped")  # fmt: skip
-READING_LIMIT, COPY_LIMIT, QUERY_LIMIT = "250MB", "700MB", "1GB"
-"""Joins of ours spill: the answers of 10,000,000 rows take as long with 700 MB as with 1 GB (measured, 2026-11).
-Queries of users are better off with more."""
+READING_LIMIT, ANSWER_LIMIT, COPY_LIMIT, QUERY_LIMIT = "100MB", "250MB", "700MB", "1GB"
+"""To count what stands, and to read one answer; for many answers, and for queries of users. Joins of ours spill: for
+10,000,000 rows `status` takes as long with 100 MB as with 250 MB, and their answers with 700 MB as with 1 GB (measured,
+2026-11)."""
 
 LARGE_BYTES: Final = 200_000_000
 """A state of some three million rows: the copy of a larger one is kept in a file, for in memory it is not compressed,
@@ -28,14 +29,16 @@ and is spilled by what is joined with it."""
 
 
 @contextmanager
-def reading(state_path: Path, *, environment: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+def reading(
+    state_path: Path, *, environment: str | None = None, memory_limit: str = READING_LIMIT
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """The tables of `snapshot` as views of the state: no row is copied, and writers wait until the block ends.
 
     For a question whose answer is small. Raises what `snapshot` raises, the same for what the block does with it.
     """
     with (
         temporary_folder("batchops-") as spill,
-        closing(open_memory(memory_limit=READING_LIMIT, temp_directory=spill)) as con,
+        closing(open_memory(memory_limit=memory_limit, temp_directory=spill)) as con,
         StateReader(state_path).reading(con),
     ):
         _make(con, "VIEW", environment)
