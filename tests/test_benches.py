@@ -60,3 +60,29 @@ def test_what_failed_is_told_with_what_it_said() -> None:
     command = [sys.executable, "-c", failing]
     ended = subprocess.run(command, cwd=BENCHES, capture_output=True, text=True, check=False, timeout=60)
     assert ended.stderr.endswith("exited 1: no\n\n")
+
+
+def test_every_line_is_held_against_the_floor_and_the_script() -> None:
+    telling = """
+from measuring import HEADING, Against, Measured
+print(HEADING)
+Against(Measured(2, 3, 100), Measured(8, 8, 900), 1_000_000).tell("ours", Measured(4, 6, 300))
+Against(Measured(2, 3, 100)).tell("no rows", Measured(1, 1.5, 50))
+"""
+    ended = subprocess.run([sys.executable, "-c", telling], cwd=BENCHES, capture_output=True, text=True, check=True)
+    heading, ours, no_rows = ended.stdout.splitlines()
+    columns = (" ".join(line.split()) for line in (heading, ours, no_rows))
+    assert list(columns) == [
+        "rows/s seconds × floor × script work × floor peak",
+        "ours 250,000 4.00 s 2.00 × 0.50 × 6.00 s 2.00 × 300 MB",
+        "no rows - 1.00 s 0.50 × - 1.50 s 0.50 × 50 MB",
+    ]
+    assert len(heading) == len(ours) == len(no_rows)
+
+
+def test_the_whole_path_is_measured_beside_the_script() -> None:
+    ended = _ran("whole", "300")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = [line for line in ended.stdout.splitlines() if ": whole" in line]
+    assert [line.partition(",")[0] for line in lines] == ["a script", "batchops"]
+    assert all(line.endswith(" MB") and line.count("×") == 1 for line in lines)

@@ -19,7 +19,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from measuring import REPEATS, Measured, add_sizes, batchops, command_line, measure, median, middle, tell
+from measuring import (
+    HEADING,
+    Against,
+    Measured,
+    about_runs,
+    add_sizes,
+    batchops,
+    command_line,
+    measure,
+    median,
+    middle,
+    repeats_for,
+)
 
 HERE = Path(__file__).parent
 CHAT_ROWS, EMBEDDING_ROWS = (10_000, 100_000, 1_000_000), (10_000,)
@@ -132,7 +144,7 @@ def fetch(folder: Path, repeats: int) -> Measured:
 def fetching(kind: str, rows: int) -> None:
     """Print the lines of one size."""
     spec, read = (CHAT, READ_CHAT) if kind == "chat" else (EMBEDDINGS, READ_VECTORS)
-    repeats = REPEATS if rows <= 100_000 and kind == "chat" else 1
+    repeats = repeats_for(rows)
     with tempfile.TemporaryDirectory(prefix="batchops-bench-") as name:
         folder = Path(name)
         (folder / "answers").mkdir()
@@ -140,24 +152,29 @@ def fetching(kind: str, rows: int) -> None:
             submit(folder, spec, rows, url)
             size = sum(path.stat().st_size for path in (folder / "answers").iterdir()) / 1e6
             floor = median([sys.executable, "-c", read], folder, repeats=repeats)
-            tell(f"DuckDB: read_json, {kind}, {rows:,} rows, {size:,.0f} MB (floor)", floor, floor)
-            tell("the script: json.loads in a loop", measure([sys.executable, "-c", SCRIPT], folder), floor)
-            tell("wait: download, judge, keep, commit", fetch(folder, repeats), floor)
+            script = median([sys.executable, "-c", SCRIPT], folder, repeats=repeats)
+            against = Against(floor, script, rows)
+            against.tell(f"DuckDB: read_json, {kind}, {rows:,} rows, {size:,.0f} MB (floor)", floor)
+            against.tell("a script: json.loads in a loop, answers into a file", script)
+            against.tell("wait: download, judge, keep, commit", fetch(folder, repeats))
             answers = sum(path.stat().st_size for path in (folder / "state" / "answers").iterdir()) / 1e6
-            print(f"{'':52} {answers:,.0f} MB of answers", flush=True)
-            export(folder, repeats)
+            print(f"{'':54} {answers:,.0f} MB of answers", flush=True)
+            export(folder, repeats, script, rows)
 
 
-def export(folder: Path, repeats: int) -> None:
+def export(folder: Path, repeats: int, script: Measured, rows: int) -> None:
     """`results` into a file, against DuckDB copying the answers' text out of the same Parquet files."""
     floor = median([sys.executable, "-c", COPY_OUT], folder, repeats=repeats)
-    tell("DuckDB: COPY of the answers to JSON (floor)", floor, floor)
+    against = Against(floor, script, rows)
+    against.tell("DuckDB: COPY of the answers to JSON (floor)", floor)
     for kind in ("jsonl", "csv", "parquet"):
         words = batchops("results", "bench", "--format", kind, "-o", f"out.{kind}")
-        tell(f"results --format {kind}", median(words, folder, repeats=repeats), floor)
+        against.tell(f"results --format {kind}", median(words, folder, repeats=repeats))
 
 
 def main(chats: Sequence[int], embeddings: Sequence[int]) -> None:
+    print(about_runs("fetch"))
+    print(HEADING)
     for rows in chats:
         fetching("chat", rows)
     for rows in embeddings:

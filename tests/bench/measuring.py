@@ -1,4 +1,4 @@
-"""Measures commands as fresh processes: wall-clock seconds and peak memory. What a bench prints is a ratio to a floor.
+"""Measures commands as fresh processes, and prints the table that all benches share: every line a ratio to a floor.
 
 A floor is the least work anything could do for the same result (a plain copy, `python -c pass`), measured in the same
 run, for machines are noisy and differ.
@@ -7,15 +7,18 @@ run, for machines are noisy and differ.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 REPEATS = 5
@@ -67,14 +70,6 @@ class Measured:
     cpu_seconds: float
     peak_mb: float
 
-    def ratio(self, floor: Measured) -> float:
-        """How many times as long as the floor it took."""
-        return self.seconds / floor.seconds
-
-    def cpu_ratio(self, floor: Measured) -> float:
-        """How many times as much work as the floor it was."""
-        return self.cpu_seconds / floor.cpu_seconds
-
 
 def measure(command: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None) -> Measured:
     """Run the command once in a fresh process; RuntimeError, with what it said, when it fails."""
@@ -84,6 +79,17 @@ def measure(command: Sequence[str], folder: Path, *, env: Mapping[str, str] | No
     if found["code"]:
         raise RuntimeError(f"{' '.join(command)} exited {found['code']}: {found['said']}")
     return Measured(found["seconds"], found["cpu_seconds"], found["peak_mb"])
+
+
+def repeats_for(rows: int) -> int:
+    """How often to run what takes so many rows: once where that is minutes."""
+    return REPEATS if rows <= 1_000_000 else 1
+
+
+def about_runs(what: str) -> str:
+    """The first line of a table: what it is about, on which machine and versions, and how often it was run."""
+    versions = f"Python {sys.version.split()[0]}, DuckDB {importlib.metadata.version('duckdb')}"
+    return f"{what}: {os.cpu_count()} CPUs, {versions}, medians of {REPEATS}; one run of more than 1,000,000 rows"
 
 
 def peak_mb(pid: int) -> float:
@@ -115,13 +121,33 @@ def batchops(*words: str) -> list[str]:
     return [sys.executable, "-m", "batchops", *words]
 
 
-def tell(what: str, measured: Measured, floor: Measured) -> None:
-    """Print one line of a table: seconds and work, each also as a multiple of the floor's, and memory."""
-    print(
-        f"{what:52} {measured.seconds:8.2f} s {measured.ratio(floor):6.2f} ×"
-        f" {measured.cpu_seconds:8.2f} cpu s {measured.cpu_ratio(floor):6.2f} × {measured.peak_mb:7.0f} MB",
-        flush=True,
-    )
+HEADING = f"{'':54} {'rows/s':>10} {'seconds':>9} {'× floor':>8} {'× script':>8} {'work':>9} {'× floor':>8} {'peak':>9}"
+
+
+@dataclass(frozen=True)
+class Against:
+    """What the lines of a table are held against: a floor, and the script that people write, over so many rows."""
+
+    floor: Measured | None = None
+    script: Measured | None = None
+    rows: int | None = None
+
+    def tell(self, what: str, measured: Measured) -> None:
+        """Print a line below `HEADING`: seconds and work of all cores, also as multiples, and memory."""
+        columns = (
+            f"{self.rows / measured.seconds:>10,.0f}" if self.rows else f"{'-':>10}",
+            f"{measured.seconds:>7.2f} s",
+            _multiple(measured, self.floor, attrgetter("seconds")),
+            _multiple(measured, self.script, attrgetter("seconds")),
+            f"{measured.cpu_seconds:>7.2f} s",
+            _multiple(measured, self.floor, attrgetter("cpu_seconds")),
+            f"{measured.peak_mb:>6.0f} MB",
+        )
+        print(f"{what:54} {' '.join(columns)}", flush=True)
+
+
+def _multiple(measured: Measured, of: Measured | None, column: Callable[[Measured], float]) -> str:
+    return f"{column(measured) / column(of):>6.2f} ×" if of else f"{'-':>8}"
 
 
 @contextmanager

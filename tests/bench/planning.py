@@ -7,7 +7,6 @@ row is answered is made by recording a plan and marking its requests, which is w
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +15,18 @@ from pathlib import Path
 
 import duckdb
 from floors import BY_SQL
-from measuring import Measured, batchops, measure, median, middle, sizes_asked, tell
+from measuring import (
+    HEADING,
+    Against,
+    Measured,
+    about_runs,
+    batchops,
+    measure,
+    median,
+    middle,
+    repeats_for,
+    sizes_asked,
+)
 
 from batchops.engine.approved import job_record
 from batchops.engine.gather import gather
@@ -114,22 +124,23 @@ def bench(rows: int, repeats: int) -> None:
         folder = Path(name)
         make_project(folder, rows)
         first = in_turns(folder, repeats)
-        floor = first["floor"]
-        tell(f"DuckDB: request texts and SHA-256, {rows:,} rows (floor)", floor, floor)
-        tell("plan, first time", first["plan"], floor)
+        against = Against(first["floor"], first["script"], rows)
+        against.tell(f"DuckDB: request texts and SHA-256, {rows:,} rows (floor)", first["floor"])
+        against.tell("a script: json.dumps in a loop, all sent again", first["script"])
+        against.tell("plan, first time", first["plan"])
         measure([sys.executable, __file__, "--answer"], folder)
-        tell("plan, nothing changed", median(PLAN, folder, repeats=repeats), floor)
+        against.tell("plan, nothing changed", median(PLAN, folder, repeats=repeats))
         write_rows(folder, rows, changed_percent=1)
-        tell("plan, 1 % of the rows changed", median(PLAN, folder, repeats=repeats), floor)
+        against.tell("plan, 1 % of the rows changed", median(PLAN, folder, repeats=repeats))
         write_job(folder, "Label this: {{ text }}")
-        tell("plan, prompt edited: every row changed", median(PLAN, folder, repeats=repeats), floor)
-        tell("the script: json.dumps in a loop, all sent again", first["script"], floor)
+        against.tell("plan, prompt edited: every row changed", median(PLAN, folder, repeats=repeats))
 
 
-def main(sizes: Sequence[int], repeats: int = 5) -> None:
-    print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, DuckDB {duckdb.__version__}, medians of {repeats}")
+def main(sizes: Sequence[int]) -> None:
+    print(about_runs("plan"))
+    print(HEADING)
     for rows in sizes:
-        bench(rows, repeats if rows <= 1_000_000 else 1)
+        bench(rows, repeats_for(rows))
 
 
 if __name__ == "__main__":

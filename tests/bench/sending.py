@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,15 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
-import duckdb
 import planning
 from floors import BY_JINJA, BY_SQL, FLOORS, Began, bare_jinja, busy_seconds, copy_by_engine, script
-from measuring import measure, sizes_asked
+from measuring import HEADING, Against, Measured, about_runs, measure, middle, repeats_for, sizes_asked
 from planning import write_job
 
 from batchops.engine.converge import Convergence
@@ -46,7 +43,6 @@ from batchops.request.source import load_source, open_work
 from batchops.request.template import compile_request
 from batchops.settings import load_settings
 
-REPEATS = 3
 HERE = Path(__file__).parent
 SERVICE = """\
 [providers.openai]
@@ -188,46 +184,25 @@ def serve() -> None:
 # --- the table
 
 
-@dataclass(frozen=True)
-class Line:
-    """Medians: seconds by the clock and of the processor, and the most memory of any run."""
-
-    seconds: float
-    busy: float
-    peak_mb: float
-
-
-def in_process(what: Callable[[], None], folder: Path, *, before: Callable[[], object] = lambda: None) -> Line:
+def in_process(
+    what: Callable[[], None], folder: Path, repeats: int, *, before: Callable[[], object] = lambda: None
+) -> Measured:
     """What a function of this file says of itself, or what its whole process took where it says nothing."""
     runs = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         before()
         program = "floors.py" if what.__name__ in FLOORS else "sending.py"
         runs.append(_once([sys.executable, str(HERE / program), what.__name__], folder))
-    return _median(runs)
+    return middle(runs)
 
 
-def _once(command: Sequence[str], folder: Path) -> Line:
+def _once(command: Sequence[str], folder: Path) -> Measured:
     said = folder / "said"
     before = busy_seconds()
     measured = measure(["/bin/sh", "-c", 'exec "$0" "$@" > said', *command], folder)
     told = json.loads(said.read_text() or "null") if command[1] != "-m" else None
     seconds, busy = told or (measured.seconds, busy_seconds() - before)
-    return Line(seconds, busy, measured.peak_mb)
-
-
-def _median(runs: Sequence[Line]) -> Line:
-    seconds, busy = (statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "busy"))
-    return Line(seconds, busy, max(run.peak_mb for run in runs))
-
-
-def show(what: str, line: Line, floor: Line) -> None:
-    ratio, busy = line.seconds / floor.seconds, line.busy / floor.busy
-    print(
-        f"{what:44} {line.seconds:7.2f} s {ratio:5.2f} × floor   {line.busy:7.2f} s of processor {busy:5.2f} × floor"
-        f" {line.peak_mb:6.0f} MB",
-        flush=True,
-    )
+    return Measured(seconds, busy, measured.peak_mb)
 
 
 def make_project(folder: Path, rows: int, port: int, template: str) -> None:
@@ -247,28 +222,31 @@ def forget(folder: Path) -> None:
 
 def sending(folder: Path, rows: int, port: int) -> None:
     make_project(folder, rows, port, BY_SQL)
-    floor = in_process(copy_by_engine, folder)
-    show(f"DuckDB COPY of the lines, {rows:,} rows (floor)", floor, floor)
-    show("a script's loop of json.dumps", in_process(script, folder), floor)
+    repeats = repeats_for(rows)
+    floor, loop = in_process(copy_by_engine, folder, repeats), in_process(script, folder, repeats)
+    against = Against(floor, loop, rows)
+    against.tell(f"DuckDB: COPY of the lines, {rows:,} rows (floor)", floor)
+    against.tell("a script: json.dumps in a loop", loop)
     again = lambda: forget(folder)  # noqa: E731
-    show("shards written and intents recorded", in_process(write, folder, before=again), floor)
-    show("apply from its approval on, uploads free", in_process(send, folder, before=again), floor)
+    against.tell("shards written and intents recorded", in_process(write, folder, repeats, before=again))
+    against.tell("apply from its approval on, uploads free", in_process(send, folder, repeats, before=again))
     runs = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         forget(folder)
         runs.append(_once([sys.executable, "-m", "batchops", "apply", "--auto-approve"], folder))
-    show("batchops apply, the whole process, uploads in", _median(runs), floor)
+    against.tell("batchops apply, the whole process, uploads in", middle(runs))
     forget(folder)
     make_project(folder, rows, port, BY_JINJA)
-    floor = in_process(bare_jinja, folder)
-    show(f"bare loop of Jinja2 and orjson, {rows:,} rows (floor)", floor, floor)
-    show("digest every row, as a plan does", in_process(digest, folder), floor)
-    show("shards written and intents recorded", in_process(write, folder, before=again), floor)
+    floor = in_process(bare_jinja, folder, repeats)
+    against = Against(floor, loop, rows)
+    against.tell(f"a bare loop of Jinja2 and orjson, {rows:,} rows (floor)", floor)
+    against.tell("digest every row, as a plan does", in_process(digest, folder, repeats))
+    against.tell("shards written and intents recorded", in_process(write, folder, repeats, before=again))
 
 
 def main(sizes: Sequence[int]) -> None:
-    print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, DuckDB {duckdb.__version__}, medians of {REPEATS}")
-
+    print(about_runs("send"))
+    print(HEADING)
     with subprocess.Popen(
         [sys.executable, str(HERE / "sending.py"), "serve"], stdout=subprocess.PIPE, text=True
     ) as service:

@@ -1,15 +1,13 @@
 """Times what every command pays before it works, against floors taken in the same run: `make bench`.
 
 A floor is a fresh process that imports the libraries a command cannot do without, opens its connections, and ends. The
-work floor adds what only the libraries themselves can do: libyaml reads every spec, DuckDB binds every query. Each line
-is the median ratio of runs taken in turns, in processor seconds, which other processes of the machine disturb least.
+work floor adds what only the libraries themselves can do: libyaml reads every spec, DuckDB binds every query. A command
+and its floor run in turns; work is what other processes of the machine disturb least.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-from measuring import command_line
+from measuring import HEADING, Against, batchops, command_line, measure, middle
 
 TURNS = 15
 SPECS = 100
@@ -90,17 +88,16 @@ work.execute("CREATE OR REPLACE TABLE t AS FROM read_parquet('data/rows.parquet'
 
 @dataclass(frozen=True)
 class Line:
-    """A command, the floor it is held against, and the ratio that is the aim."""
+    """A command, and the floor it is held against."""
 
     what: str
     words: Sequence[str]
     floor: str
     floor_is: str
-    aim: str = ""
 
 
 LINES = (
-    Line("batchops --version", ["--version"], PASS, "python -c pass", "3"),
+    Line("batchops --version", ["--version"], PASS, "python -c pass"),
     Line("batchops --help", ["--help"], CLICK, "import click"),
     Line(f"validate, {SPECS} specs", ["validate"], VALIDATE, "imports, one connection"),
     Line(f"validate, {SPECS} specs", ["validate"], VALIDATE_WORK, "the same, specs read, queries bound"),
@@ -108,32 +105,18 @@ LINES = (
 PLAN_LINE = Line("plan, nothing to do, 1 job", ["plan"], PLAN, "imports, state attached, source loaded")
 
 
-def cpu_seconds(command: Sequence[str], folder: Path) -> float:
-    """Processor time of one fresh process; RuntimeError when it fails."""
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited {process.returncode}: {said.decode()}")
-    return usage.ru_utime + usage.ru_stime
-
-
 def python(*words: str) -> list[str]:
     return [sys.executable, *words]
 
 
-def measure(line: Line, folder: Path) -> None:
-    """Run the command and its floor in turns, and print both medians and the median of the ratios."""
+def tell(line: Line, folder: Path) -> None:
+    """Run the command and its floor in turns, and print both."""
     pairs = [
-        (cpu_seconds(python("-m", "batchops", *line.words), folder), cpu_seconds(python("-c", line.floor), folder))
-        for _ in range(TURNS + 1)
+        (measure(batchops(*line.words), folder), measure(python("-c", line.floor), folder)) for _ in range(TURNS + 1)
     ][1:]  # the first run writes byte code and fills the disk's cache
-    seconds, floor = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(command / below for command, below in pairs)
-    aim = f"(aim {line.aim})" if line.aim else ""
-    print(f"{line.what:28} {seconds:7.3f} s {ratio:6.2f} × {floor:.3f} s {line.floor_is} {aim}".rstrip(), flush=True)
+    ours, floor = (middle(runs) for runs in zip(*pairs, strict=True))
+    Against(floor).tell(f"{line.floor_is} (floor)", floor)
+    Against(floor).tell(line.what, ours)
 
 
 def make_project(folder: Path, jobs: int) -> None:
@@ -147,15 +130,16 @@ def make_project(folder: Path, jobs: int) -> None:
 
 
 def main() -> None:
-    print(f"start-up: {os.cpu_count()} CPUs, Python {sys.version.split()[0]}, processor time, medians of {TURNS}")
+    print(f"start-up: {os.cpu_count()} CPUs, Python {sys.version.split()[0]}, medians of {TURNS}")
+    print(HEADING)
     with tempfile.TemporaryDirectory(prefix="batchops-bench-") as name:
         many, small = Path(name, "many"), Path(name, "small")
         make_project(many, SPECS)
         make_project(small, 1)
-        cpu_seconds(python("-m", "batchops", "apply", "--auto-approve", "--wait"), small)
+        measure(batchops("apply", "--auto-approve", "--wait"), small)
         for line in LINES:
-            measure(line, many)
-        measure(PLAN_LINE, small)
+            tell(line, many)
+        tell(PLAN_LINE, small)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import planning
 from fetching import SCHEMA, release, service
-from measuring import Measured, batchops, measure, sizes_asked
+from measuring import HEADING, Against, Measured, batchops, measure, sizes_asked
 
 ASK = """\
 import duckdb, json
@@ -61,18 +61,16 @@ def whole(rows: int) -> None:
         job.write_text(f"{job.read_text()}schema: {json.dumps(SCHEMA)}\n")
         (folder / "form.json").write_text(json.dumps(SCHEMA))
         parts = {"ask": [sys.executable, "-c", ASK], "take": [sys.executable, "-c", TAKE]}
-        script = path(folder, f"the script, {rows:,} rows", parts)
+        script = path(folder, f"a script, {rows:,} rows", parts, rows=rows)
         parts = {
             "apply": batchops("apply", "--auto-approve"),
             "wait": batchops("wait"),
             "results": batchops("results", "bench", "-o", "out.jsonl"),
         }
-        ours = path(folder, f"batchops, {rows:,} rows", parts)
-        print(f"{'the script takes':40} {script.ratio(ours):5.2f} × the time {script.cpu_ratio(ours):5.2f} × the work"
-              f" {script.peak_mb / ours.peak_mb:5.2f} × the memory", flush=True)  # fmt: skip
+        path(folder, f"batchops, {rows:,} rows", parts, rows=rows, script=script)
 
 
-def path(folder: Path, who: str, parts: dict[str, list[str]]) -> Measured:
+def path(folder: Path, who: str, parts: dict[str, list[str]], *, rows: int, script: Measured | None = None) -> Measured:
     """Run these commands, the first before the service answers; their sum, and the most memory of any."""
     runs = []
     answers = folder / f"answers-{len(list(folder.iterdir()))}"
@@ -81,20 +79,16 @@ def path(folder: Path, who: str, parts: dict[str, list[str]]) -> Measured:
         os.environ.update(OPENAI_BASE_URL=f"{url}/v1", OPENAI_API_KEY="sk-none")
         for what, command in parts.items():
             runs.append(measure(command, folder))
-            show(f"{who}: {what}", runs[-1])
+            Against(rows=rows).tell(f"{who}: {what}", runs[-1])
             if len(runs) == 1:
                 release(url)
     summed = Measured(sum(r.seconds for r in runs), sum(r.cpu_seconds for r in runs), max(r.peak_mb for r in runs))
-    show(f"{who}: whole", summed)
+    Against(script=script or summed, rows=rows).tell(f"{who}: whole", summed)
     return summed
 
 
-def show(what: str, measured: Measured) -> None:
-    print(
-        f"{what:40} {measured.seconds:8.2f} s {measured.cpu_seconds:8.2f} cpu s {measured.peak_mb:7.0f} MB", flush=True
-    )
-
-
 if __name__ == "__main__":
-    for rows in sizes_asked(__doc__, [1_000_000]):
+    sizes = sizes_asked(__doc__, [1_000_000])
+    print(f"the whole path: one run each\n{HEADING}")
+    for rows in sizes:
         whole(rows)
