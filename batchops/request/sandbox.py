@@ -297,7 +297,7 @@ def _bounded(name: str) -> Callable[..., Any]:
     is_textual = name in _TEXT_FILTERS
     takes = getattr(function, "jinja_pass_arg", None)
 
-    def bounded(first: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def bounded(first: Any, value: Any, /, *args: Any, **kwargs: Any) -> Any:
         environment = first if isinstance(first, Environment) else first.environment
         if is_textual:
             value = environment.text_of(value)

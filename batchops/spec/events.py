@@ -28,7 +28,7 @@ from batchops.spec.document import MAX_DEPTH, MAX_NODES
 CParser: Any
 try:
     from ruamel.yaml import cyaml
-except ImportError:  # no wheel for this interpreter: all texts are ruamel's
+except ImportError:  # not every interpreter has it: all texts are ruamel's then
     CParser = None
 else:
     CParser = cyaml.CParser  # type: ignore[attr-defined]  # it is imported there, with no word of export
@@ -51,9 +51,9 @@ __all__ = [
 TOO_DEEP: Final = f"More than {MAX_DEPTH} levels are nested."
 _MAX_EVENTS: Final = 2 * MAX_NODES
 _DEEPER: Final = {MappingStartEvent: 1, SequenceStartEvent: 1, MappingEndEvent: -1, SequenceEndEvent: -1}
-_PECULIAR = re.compile(r"[\t\ufeff]|\r(?!\n)|^(?:\.\.\.|%)|[|>][^\s#]*#|[|>][^\n]*\n +\r?\n", re.MULTILINE)
-"""Tabs, marks of byte order, old line ends, ends of documents, directives, and blocks whose head touches a comment or
-whose first line is of spaces alone."""
+_PECULIAR = re.compile(r"[\t\ufeff]|\r(?!\n)|^(?:\.\.\.|%| +\r?$)|[|>][-+0-9]{0,2}#", re.MULTILINE)
+"""Tabs, marks of byte order, old line ends, ends of documents, directives, lines of spaces alone, and comments that
+touch the head of a block. Each is found in time that is linear in the text, which may be hostile."""
 
 
 def events_of(text: str) -> Iterator[Any]:
@@ -67,17 +67,20 @@ def plain_events(text: str) -> list[Any] | None:
     if CParser is None or _PECULIAR.search(text):
         return None
     try:
-        return _taken(CParser(text))
+        return _taken(text)
     except (YAMLError, ValueError):
         return None
 
 
-def _taken(parser: Any) -> list[Any] | None:
-    events: list[Any] = []
+def _taken(text: str) -> list[Any] | None:
+    parser = CParser(text)
+    events: list[Any] = [parser.get_event()]
     depth = 0
     while parser.check_event():
         event = parser.get_event()
         if _is_peculiar(event, depth) or depth > MAX_DEPTH or len(events) > _MAX_EVENTS:
+            return None
+        if type(event) is MappingStartEvent and _is_pair(event, events[-1], text):
             return None
         depth += _DEEPER.get(type(event), 0)
         events.append(event)
@@ -89,6 +92,13 @@ def _is_peculiar(event: Any, depth: int) -> bool:
     if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
         return True
     return type(event) is ScalarEvent and (depth == 0 or not (event.value or event.style))
+
+
+def _is_pair(mapping: Any, before: Any, text: str) -> bool:
+    """A mapping without braces in a list with brackets, as in `["a":b]` or `[{}:b]`, which ruamel does not take."""
+    at = mapping.start_mark.index
+    is_key_of_it = type(before) is MappingStartEvent and before.start_mark.index == at
+    return bool(mapping.flow_style) and (text[at] != "{" or is_key_of_it)
 
 
 def _events_of_any(text: str) -> Iterator[Any]:

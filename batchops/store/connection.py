@@ -19,7 +19,15 @@ from pathlib import Path
 import duckdb
 
 from batchops.diagnostics import BatchopsError, error
-from batchops.store.recognise import is_damage, is_locked, is_unwritable, recognise, refuse_absent, unreadable
+from batchops.store.recognise import (
+    is_damage,
+    is_locked,
+    is_unwritable,
+    recognise,
+    refuse_absent,
+    unreadable,
+    version_of,
+)
 
 STORAGE_VERSION = "v1.5.0"
 """Files that DuckDB 1.5 and 2.x both read and write."""
@@ -125,12 +133,14 @@ def attached(
         options = f"STORAGE_VERSION {sql_text(STORAGE_VERSION)}"
     statement = f"ATTACH {sql_text(str(path))} AS state ({options})"
     with _visit:
+        version = None
         if not is_new:
             refuse_absent(path)
+            version = version_of(path)
         _attach(con, statement, path, patience_seconds)
         try:
             if not is_new:
-                recognise(con, path)
+                recognise(con, path, version)
             yield
         except duckdb.Error as problem:
             if is_damage(problem) or (is_unwritable(problem) and not read_only):

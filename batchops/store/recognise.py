@@ -62,14 +62,22 @@ def refuse_absent(path: Path) -> None:
         raise _damaged(path, "it is empty")
 
 
-def recognise(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+def version_of(path: Path) -> tuple[int, ...] | None:
+    """What changes with the file at this path, whoever changes it; None while a log beside it holds writes of it."""
+    if _log_of(path).exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def recognise(con: duckdb.DuckDBPyConnection, path: Path, version: tuple[int, ...] | None) -> None:
     """Raise BatchopsError unless the file attached as `state` is whole as far as its headers tell, ours, and not newer.
 
-    The rest of the file is read when it is needed; `unreadable` turns what DuckDB finds then into a sentence. A file
-    that nobody has touched since it was recognised is not looked at again.
+    The rest of the file is read when it is needed; `unreadable` turns what DuckDB finds then into a sentence. A file is
+    not looked at again while its `version`, which is that from before it was attached, is the one that was recognised.
     """
-    version = _version(path)
-    if version is not None and _recognised.get(path) == version:
+    is_settled = version is not None and version == version_of(path)  # else another may have come into its place
+    if is_settled and _recognised.get(path) == version:
         return
     try:
         _refuse_truncated(con, path)
@@ -81,16 +89,8 @@ def recognise(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     if len(found) != 1:
         raise _foreign(path, "its identity is missing")
     migrations.check_version(found[0][0])
-    if version is not None:
+    if version is not None and is_settled:
         _recognised[path] = version
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    """What changes with every write to the file; None while a log beside it holds some of them."""
-    if _log_of(path).exists():
-        return None
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _log_of(path: Path) -> Path:

@@ -101,6 +101,9 @@ def test_failure_says_why_and_shows_nothing_of_the_row(template: str, reason: st
         ("{% macro m(x) %}[{{ x }}]{% endmacro %}{{ m(1) ~ m('a') }}", "[1][a]"),
         ("{{ 'x: %s, %5.2f' % (t[1], 2) }}|{{ '{:>4}|{}'.format(1, 20000000) }}", "x: b,  2.00|   1|20000000"),
         ("{{ 'a-b'.split('-') | map('upper') | list }}", '["A","B"]'),
+        ("{{ 'a' | indent(2, first=true) }}|{{ ['a'] | map('indent', first=true) | list }}", '  a|["    a"]'),
+        ("{% filter indent(width=1, first=true) %}a{% endfilter %}", " a"),
+        ("{{ '%(first)s %(last)s' | format(first='a', last='b') }}", "a b"),
         ("{{ {'a': [1, (2, 3)]} }}", '{"a":[1,[2,3]]}'),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from request_parts import contents, make_job, prompt_of
 
-from batchops.request.values import canonical_json
+from batchops.request.values import _SIMPLE, canonical_json
 
 FORMS = [
     # SQL, printed, as JSON
@@ -148,3 +148,9 @@ def test_canonical_json_keeps_every_number(value: Any) -> None:
 def test_what_has_no_json_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="has no JSON form"):
         canonical_json(value)
+
+
+def test_simple_types_are_those_that_the_engine_makes_of_their_names() -> None:
+    assert len(_SIMPLE) > 20
+    for name, kind in _SIMPLE.items():
+        assert (kind, kind.id) == (duckdb.sqltype(name), duckdb.sqltype(name).id)

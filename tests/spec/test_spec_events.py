@@ -15,17 +15,22 @@ from batchops.spec.yaml import parse
 ROOT = Path(__file__).parents[2]
 SPECS = [path.read_text() for room in ("jobs", "examples") for path in sorted((ROOT / room).rglob("*.yaml"))]
 PLAIN = "a: 1\nb: [x, {c: d}]\ne: |\n  text\n"
+JSON = '{"é": [1, {"b": "😀"}, {}], "c": {"d":{"e":2}}}'
 PECULIAR = {
     "tab": "a:\t1\n",
     "mark": "a: x\ufeff\n",
     "old line end": "a: 1\rb: 2\n",
     "end": "a: 1\n...\n",
     "directive": "%YAML 1.2\n---\na: 1\n",
-    "head with a comment": "a: |#x\n  b\n",
+    "head with a comment": "a: |2-#x\n  b\n",
     "spaces before a block": "a: |\n \n  b\n",
     "anchor": "a: &x 1\n",
     "tag": "a: !!str 1\n",
     "nothing": "a:\n",
+    "pair in a list": 'a: ["b":c]\n',
+    "pair after an empty list": "a: [[]:c]\n",
+    "pair after an empty mapping": "a: [{}:c]\n",
+    "pair of a marked key": 'a: [? "b":c]\n',
     "scalar": "abc\n",
     "wrong": "a: [\n",
     "deep": "[" * 5000,
@@ -33,7 +38,7 @@ PECULIAR = {
     "half a character": "a: \ud800\n",
 }
 
-needs_libyaml = pytest.mark.skipif(events.CParser is None, reason="libyaml has no wheel for this interpreter")
+needs_libyaml = pytest.mark.skipif(events.CParser is None, reason="not every interpreter has libyaml")
 
 
 def _read(text: str) -> list[Any]:
@@ -52,7 +57,8 @@ _PIECES = st.sampled_from([
     *("\r\n", ": ", ": ", "- ", "- ", "\n  ", "\n  ", "\n- ", "---\n", "\n---\n", "...\n", "# c", " # c"),
     *("|\n", ">-\n", "|2\n", "|+\n", "|-\n  a\n\n", '"x"', "'y'", "\\n", "\\u0041", "\\x41", "\\/", "\\\n"),
     *("? a\n: b", "{{ x }}", "{% if a %}", "key: ", "\nkey: ", "{a: b}", "[a, b]", '"a": 1', "<<: ", '"a\n\n b"'),
-    *("!!str ", "&a ", "*a", "%YAML 1.1\n", "http://a:1", "1:30", "a:b", "a ,b", "k: |\n    a\n   \n    b\n"),
+    *('"":', "[]:", "[?", "!!str ", "&a ", "*a", "%YAML 1.1\n", "http://a:1", "1:30", "a:b", "a ,b"),
+    "k: |\n    a\n   \n    b\n",
 ])  # fmt: skip
 _NOISE = st.lists(_PIECES, min_size=1, max_size=6).map("".join)
 
@@ -103,5 +109,6 @@ def test_most_specs_are_read_by_libyaml() -> None:
 @pytest.mark.parametrize("text", PECULIAR.values(), ids=PECULIAR)
 def test_what_they_might_read_differently_is_left_to_ruamel(text: str) -> None:
     assert events.plain_events(PLAIN) is not None
+    assert events.plain_events(JSON) is not None
     assert events.plain_events(text) is None
     assert _read(text) == _read_by_ruamel(text)

@@ -168,6 +168,12 @@ def test_bomb_ends_in_a_diagnostic_and_not_in_a_dead_machine(text: str) -> None:
     assert [code for code, _, _ in _found(text)] == ["yaml_limit"]
 
 
+@pytest.mark.parametrize("piece", ["|", "> ", "<b>x</b>", "|2", "> #", "| ", "#", "[a, ", " "])
+def test_long_lines_of_marks_are_read_as_they_stand(piece: str) -> None:
+    text = f'a: "{piece * (900_000 // len(piece))}"\n'  # what looks on from each mark takes hours for it
+    assert _document(text).tree["a"] == text[4:-2]
+
+
 def test_two_thousand_lines_are_read_in_a_fraction_of_a_second() -> None:
     job = "name: a\nsource:\n  query: |\n    SELECT 1\n    FROM t\n  key: id\nmodel: m\ntags: [a, b]\nowner: me\n---\n"
     text = job * 200

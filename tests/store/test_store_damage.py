@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 from made_states import environment, held, lived, write
 
 from batchops.diagnostics import BatchopsError
+from batchops.store import connection
 from batchops.store.copies import copy_file
 from batchops.store.push import push
 from batchops.store.snapshot import snapshot
@@ -108,6 +110,43 @@ def test_what_is_no_state_has_its_own_sentence_and_is_left_as_it_is(
     assert says in found.detail
     assert _fingerprint(path) == before
     assert {found.name for found in tmp_path.iterdir()} <= {path.name, "batchops.lease", "target.lease"}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_what_happens_to_a_state_between_two_visits_is_noticed(tmp_path: Path, sound: bytes, kind: str) -> None:
+    path = tmp_path / "batchops.duckdb"
+    path.write_bytes(sound)
+    code, says, damage = DAMAGES[kind]
+    for _ in range(2):
+        USES["read"](path)
+    before = path.stat()
+    damage(path)
+    if path.is_file():
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copying tool leaves it
+    for _ in range(2):
+        with pytest.raises(BatchopsError) as caught:
+            USES["read"](path)
+        assert (caught.value.diagnostics[0].code, says in caught.value.diagnostics[0].detail) == (code, True)
+
+
+def test_a_state_that_is_replaced_while_it_is_opened_is_looked_at_again(
+    tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, newer = tmp_path / "batchops.duckdb", tmp_path / "newer.duckdb"
+    for each in (path, newer):
+        each.write_bytes(sound)
+    write(newer, "UPDATE meta SET schema_version = 999")
+    attach = connection._attach
+
+    def replaced(con: duckdb.DuckDBPyConnection, statement: str, *rest: Any) -> None:
+        attach(con, statement, *rest)
+        newer.replace(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "_attach", replaced)
+        USES["read"](path)  # the one that was there
+    with pytest.raises(BatchopsError, match="newer version"):
+        USES["read"](path)
 
 
 def test_a_damaged_state_is_only_pushed_over_by_force_and_kept_aside(tmp_path: Path) -> None:
