@@ -63,10 +63,16 @@ def refuse_absent(path: Path) -> None:
 
 
 def version_of(path: Path) -> tuple[int, ...] | None:
-    """What changes with the file at this path, whoever changes it; None while a log beside it holds writes of it."""
+    """What changes with the file at this path, whoever changes it.
+
+    None while a log beside it holds writes of it, and where there is no file.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
     if _log_of(path).exists():
         return None
-    found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
