@@ -1,8 +1,8 @@
 """Times what every command pays before it works, against floors taken in the same run: `make bench`.
 
-A floor is a fresh process that imports the libraries a command cannot do without, opens its connections, and ends. The
-work floor adds what only the libraries themselves can do: libyaml reads every spec, DuckDB binds every query. A command
-and its floor run in turns; work is what other processes of the machine disturb least.
+A floor is a fresh process that imports the libraries a command cannot do without, makes a model, opens its connections,
+and ends. The work floor adds what only the libraries themselves can do: libyaml reads every spec, DuckDB binds every
+query. A command and its floor run in turns; work is what other processes of the machine disturb least.
 """
 
 from __future__ import annotations
