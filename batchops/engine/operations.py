@@ -124,7 +124,7 @@ def apply(
     BatchopsError; what a provider failed to do is in the result.
     """
     from batchops.plan.events import ApplyStart, Version  # noqa: PLC0415  see the head of this module
-    from batchops.store.merging import sweep_answers  # noqa: PLC0415
+    from batchops.store.merging import sweep_answers  # noqa: PLC0415  see the head of this module
 
     emit(Version(batchops=__version__))
     scope.check_allowed(project)

@@ -31,7 +31,7 @@ try:
 except ImportError:  # not every interpreter has it: all texts are ruamel's then
     CParser = None
 else:
-    CParser = cyaml.CParser  # type: ignore[attr-defined]  # it is imported there, with no word of export
+    CParser = cyaml.CParser  # type: ignore[attr-defined]  # ruamel hands it on without a word of export
 
 __all__ = [
     "TOO_DEEP",
