@@ -188,6 +188,9 @@ def compile_request(job: Job) -> CompiledRequest:
         except (RecursionError, MemoryError, SyntaxError):  # Python compiles what Jinja2 wrote, and has limits too
             found = error("template_too_large", "Template too large.", "Its expressions are nested too deeply.")
             problems.append(place_in(job, slot.path).put(found, job.address))
+        except ValueError:  # neither reads nor writes a whole number of more than 4,300 digits
+            found = error("template_too_large", "Template too large.", "It holds a number of thousands of digits.")
+            problems.append(place_in(job, slot.path).put(found, job.address))
         return None
 
     skeleton = mapped(body_of(job), compiled)

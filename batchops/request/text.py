@@ -54,14 +54,17 @@ class Text:
     optional: frozenset[str]
     """Names that may be missing: the template asks `is defined`, or gives a default."""
     environment: Environment
-    template: Template | None
-    """What Jinja2 made of it; none for a constant."""
-    join: Callable[[Iterator[str]], str]
+    join: Callable[[Iterator[str]], str] = "".join
 
     @cached_property
     def tree(self) -> nodes.Template:
         """The template as Jinja2 parses it."""
         return self.environment.parse(self.slot.text)
+
+    @cached_property
+    def template(self) -> Template:
+        """What renders it. Jinja2 writes Python for it, which not every command needs: SQL renders most templates."""
+        return _compiled(self.environment, self.tree)[0]
 
     def find(self, name: str) -> tuple[int, int]:
         """Line and column (1-based) where a column is named first; column 1 where that cannot be told."""
@@ -72,8 +75,8 @@ class Text:
 
     def render(self, names: dict[str, Any]) -> str:
         """The text for a row; RowFailed where it has none. `names` are its values and the environment's globals."""
-        if self.template is None:
-            return self.constant or ""
+        if self.constant is not None:
+            return self.constant
         try:
             text = self.join(self.template.root_render_func(Context(self.environment, names, None, {})))
             limit(len(text))
@@ -203,30 +206,69 @@ def compile_text(environment: Environment, slot: Slot) -> Text:
     tree = environment.parse(slot.text)
     if (constant := _constant(tree)) is not None:
         return _constant_text(environment, slot, constant)
-    within = list(tree.find_all(nodes.Node))
+    within, depth = _within(tree)
     optional = _optional(within)
     is_unbounded = any(isinstance(node, _UNBOUNDED) for node in within)
-    generator = _Generator(environment)
-    generator.visit(_Guarded().visit(tree))
-    columns = frozenset(generator.names) - set(environment.globals)
-    return Text(
-        slot=slot,
-        constant=None,
-        columns=columns,
-        optional=optional & columns,
-        environment=environment,
-        template=Template.from_code(environment, _code(generator), environment.globals),
-        join=environment.budget.joined if is_unbounded else "".join,
-    )
+    made: dict[str, Any]
+    if depth <= _SURE_DEPTH and all(_is_sure(environment, node) for node in within):
+        names, made = {node.name for node in within if isinstance(node, nodes.Name)}, {"tree": tree}
+    else:
+        template, names = _compiled(environment, tree)
+        made = {"template": template}
+    columns = frozenset(names) - set(environment.globals)
+    join = environment.budget.joined if is_unbounded else "".join
+    text = Text(slot, None, columns, optional & columns, environment, join)
+    vars(text).update(made)  # what is at hand need not be made at its first use
+    return text
 
 
 def _constant_text(environment: Environment, slot: Slot, constant: str) -> Text:
-    return Text(slot, constant, frozenset(), frozenset(), environment, None, "".join)
+    return Text(slot, constant, frozenset(), frozenset(), environment)
+
+
+def _within(tree: nodes.Template) -> tuple[list[nodes.Node], int]:
+    """Every node of a tree, level by level, and how many levels there are."""
+    within: list[nodes.Node] = []
+    level: list[nodes.Node] = [tree]
+    depth = 0
+    while level:
+        within += level
+        level = [child for node in level for child in node.iter_child_nodes()]
+        depth += 1
+    return within, depth
+
+
+_SURE: Final[frozenset[type[nodes.Node]]] = frozenset(
+    {nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Getattr, nodes.Getitem}
+    | {nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not}
+)
+_SURE_DEPTH: Final = 20
+"""Python takes 200 parentheses in each other and 100 blocks. A level of a template's tree opens one of either."""
+
+
+def _is_sure(environment: Environment, node: nodes.Node) -> bool:
+    """Whether Jinja2 and Python are sure to compile a node, so that a command that does not render need not try."""
+    if isinstance(node, nodes.Name):
+        return node.name != "self"  # the template itself, not a column
+    if isinstance(node, nodes.Filter):
+        return node.name in environment.filters
+    if isinstance(node, nodes.Test):
+        return node.name in environment.tests
+    if isinstance(node, nodes.Const):
+        return not isinstance(node.value, int) or node.value.bit_length() <= 64  # Python writes no number of any length
+    return type(node) in _SURE
 
 
 def _as_lexed(text: str) -> str:
     """What Jinja2's lexer makes of a text without markup: one kind of line end, and none at the end."""
     return _LINE_END.sub("\n", text).removesuffix("\n")
+
+
+def _compiled(environment: Environment, tree: nodes.Template) -> tuple[Template, set[str]]:
+    """The template of a tree, which is guarded on the way and so changed, and the names that rows must give."""
+    generator = _Generator(environment)
+    generator.visit(_Guarded().visit(tree))
+    return Template.from_code(environment, _code(generator), environment.globals), generator.names
 
 
 def _code(generator: _Generator) -> CodeType:

@@ -96,6 +96,15 @@ def test_expression_nested_beyond_reason_is_refused(template: str) -> None:
     assert refused.value.diagnostics[0].code in {"template_too_large", "template_syntax"}
 
 
+@pytest.mark.parametrize("number", ["1" * 4301, f"0x{'f' * 4000}"], ids=["read", "written"])
+def test_number_of_thousands_of_digits_is_refused(number: str) -> None:
+    with pytest.raises(BatchopsError) as refused:
+        compile_request(make_job(f"{{{{ t }}}}{{{{ {number} }}}}"))
+    (found,) = refused.value.diagnostics
+    assert found.code == "template_too_large"
+    assert found.detail == "It holds a number of thousands of digits."
+
+
 @pytest.mark.parametrize(
     "template",
     [

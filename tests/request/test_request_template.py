@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import jinja2
+import jinja2.meta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from request_cases import TEMPLATES
 from request_parts import make_job, prompt_of
 
 from batchops.diagnostics import BatchopsError
+from batchops.request.endpoints import Slot
+from batchops.request.sandbox import Environment
 from batchops.request.template import CompiledRequest, compile_request
-from batchops.request.text import RowFailed
+from batchops.request.text import RowFailed, compile_text
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,44 @@ def test_template_knows_the_columns_that_it_names(template: str, columns: set[st
     request = compile_request(make_job(template))
     assert set(request.columns) == columns
     assert {name for text in request.all_texts for name in text.optional} == optional
+
+
+@given(template=TEMPLATES)
+def test_what_is_compiled_at_its_first_use_names_the_columns_that_jinja_asks_for(template: str) -> None:
+    environment = Environment("error")
+    text = compile_text(environment, Slot(template, ()))
+    asked = jinja2.meta.find_undeclared_variables(environment.parse(template)) - set(environment.globals)
+    assert text.columns == asked
+    assert text.constant is not None or text.template
+
+
+@pytest.mark.parametrize(
+    ("template", "is_sure"),
+    [
+        ("{% if a is defined and b[0].c > 1 %}{{ a | upper }}{% elif b %}{{ 'x' if b else 2.5 }}{% endif %}", True),
+        ("{% if a %}" * 18 + "{% endif %}" * 18, True),
+        ("{% if a %}" * 19 + "{% endif %}" * 19, False),
+        ("{{ self }}", False),
+        ("{{ a | f }}", False),
+        ("{{ a if a else a | f }}", False),
+        ("{{ a if a else a is f }}", False),
+        (f"{{{{ a }}}}{{{{ {2**64} }}}}", False),
+        ("{{ a | default('x', boolean=true) }}", False),
+        ("{{ [a] }}", False),
+        ("{{ a + 1 }}", False),
+        ("{{ a.b() }}", False),
+        ("{% set b = a %}{{ b }}", False),
+        ("{% for b in a %}{{ b }}{% endfor %}", False),
+    ],
+)
+def test_what_is_sure_to_compile_is_compiled_at_its_first_use(template: str, *, is_sure: bool) -> None:
+    try:
+        text = compile_text(Environment("error"), Slot(template, ()))
+    except jinja2.TemplateSyntaxError:
+        assert not is_sure
+    else:
+        assert ("template" in vars(text)) is not is_sure
+        assert text.template
 
 
 @pytest.mark.parametrize(
