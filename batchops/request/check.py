@@ -5,8 +5,13 @@ No query runs and no template is rendered, so it is safe on a repository that no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from threading import Thread
+from typing import TypeAlias, TypeVar
 
 import duckdb
 
@@ -18,31 +23,82 @@ from batchops.request.template import CompiledRequest, compile_request
 from batchops.request.text import Text
 from batchops.spec.job import Job
 
+T = TypeVar("T")
+Columns: TypeAlias = dict[str, str]
+
 
 def check_jobs(root: Path, jobs: Iterable[Job]) -> tuple[Diagnostic, ...]:
     """Everything that is wrong with the jobs' queries and templates. The working directory must be the root."""
-    connection = connect_fenced(":memory:", root, memory_limit="1GB", threads=1)
-    try:
-        return tuple(problem for job in jobs for problem in _check_job(connection, job))
-    finally:
-        connection.close()
+    jobs = tuple(jobs)
+    with _Binder(root, jobs) as binder:
+        compiled = [_tried(partial(compile_request, job)) for job in jobs]
+        unsteady = [tuple(unsteady_problems(job)) for job in jobs]
+        bound = binder.found()
+    return tuple(chain.from_iterable(map(_problems, jobs, compiled, bound, unsteady)))
 
 
-def _check_job(connection: duckdb.DuckDBPyConnection, job: Job) -> Iterator[Diagnostic]:
-    request, columns = None, None
-    try:
-        request = compile_request(job)
-    except BatchopsError as problem:
-        yield from problem.diagnostics
-    try:
-        columns = bound_columns(connection, job, checked_query(connection, job))
-    except BatchopsError as problem:
-        yield from problem.diagnostics
-    if columns is not None:
-        yield from column_problems(job, columns)
-        yield from unsteady_problems(job)
-    if request is not None and columns is not None:
+def _problems(
+    job: Job,
+    request: CompiledRequest | BatchopsError,
+    columns: Columns | BatchopsError,
+    unsteady: Iterable[Diagnostic],
+) -> Iterator[Diagnostic]:
+    if isinstance(request, BatchopsError):
+        yield from request.diagnostics
+    if isinstance(columns, BatchopsError):
+        yield from columns.diagnostics
+        return
+    yield from column_problems(job, columns)
+    yield from unsteady
+    if isinstance(request, CompiledRequest):
         yield from unknown_columns(request, columns)
+
+
+def _tried(do: Callable[[], T]) -> T | BatchopsError:
+    try:
+        return do()
+    except BatchopsError as problem:
+        return problem
+
+
+class _Binder(Thread):
+    """Binds the queries of jobs on a thread: DuckDB works on them while Python compiles the templates."""
+
+    def __init__(self, root: Path, jobs: Iterable[Job]) -> None:
+        super().__init__(name="batchops-binder")
+        self._root, self._jobs = root, jobs
+        self._bound: list[Columns | BatchopsError] = []
+        self._broken: BaseException | None = None
+        self._is_stopped = False
+
+    def __enter__(self) -> _Binder:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopped = True
+        self.join()
+
+    def run(self) -> None:
+        try:
+            with closing(connect_fenced(":memory:", self._root, memory_limit="1GB", threads=1)) as connection:
+                for job in self._jobs:
+                    if self._is_stopped:
+                        return
+                    self._bound.append(_tried(partial(_bound, connection, job)))
+        except BaseException as problem:
+            self._broken = problem
+
+    def found(self) -> list[Columns | BatchopsError]:
+        """The columns of each job's query, or why it does not bind."""
+        self.join()
+        if self._broken is not None:
+            raise self._broken
+        return self._bound
+
+
+def _bound(connection: duckdb.DuckDBPyConnection, job: Job) -> Columns:
+    return bound_columns(connection, job, checked_query(connection, job))
 
 
 def unknown_columns(request: CompiledRequest, columns: Iterable[str]) -> Iterator[Diagnostic]:

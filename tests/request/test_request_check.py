@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchops.diagnostics import Diagnostic, Severity
+from batchops.request import check
 from batchops.request.check import check_jobs
 from batchops.spec.load import load_project
 
@@ -136,3 +137,12 @@ def test_unsteady_query_is_warned_about(root: Path, part: str) -> None:
 def test_names_that_may_be_missing_are_no_unknown_columns(root: Path) -> None:
     template = "{% if extra is defined %}{{ extra }}{% endif %}{{ more | default('') }}{{ title }}"
     assert checked(root, SPEC.replace("{{ title }}", template)) == []
+
+
+def test_what_breaks_while_queries_are_bound_is_raised(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no engine")
+
+    monkeypatch.setattr(check, "connect_fenced", broken)
+    with pytest.raises(OSError, match="no engine"):
+        checked(root)
