@@ -29,7 +29,7 @@ class Place:
 def place_in(job: Job, path: Path, line: int = 1, column: int = 1, length: int = 0) -> Place:
     """The place of `length` characters at line and column (1-based) of the text at `path` of the job's spec."""
     location = job.text_location(path, line, column)
-    if path in job.texts and location is not None:
+    if location is not None and job.text_start(path) is not None:
         end = Position(location.start.line, location.start.column + length) if length else None
         location = replace(location, end=end)
         return Place(location, _source_line(location))

@@ -6,8 +6,9 @@ Aliases and merge keys are carried out here, within bounds: a hostile file can m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 
 from batchops.diagnostics import Diagnostic, Location, Position, error
@@ -39,30 +40,45 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Document:
-    """One YAML document: `tree` of plain values, and where each path of it is written.
+class Places:
+    """Where a document is written: its nodes, and each path of its tree.
 
     `values` and `keys` are complete: what comes from an alias or a merge key is found where it really stands.
     `texts` says, for texts written line by line, where their first character stands.
     """
 
-    filename: str
-    tree: Any
     root: Node
     values: Mapping[Path, Location]
     keys: Mapping[Path, Location]
     texts: Mapping[Path, Location]
-    lines: tuple[str, ...]
     damaged: frozenset[Position] = frozenset()
     """Where values begin that could not be read in full: what follows from them is no news."""
 
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document: `tree` of plain values, and where each path of it is written.
+
+    Most documents have nothing to tell about, so `find` looks for the places when the first of them is asked for.
+    """
+
+    filename: str
+    tree: Any
+    lines: tuple[str, ...]
+    find: Callable[[], Places]
+
+    @cached_property
+    def places(self) -> Places:
+        return self.find()
+
     def location(self, path: Path) -> Location:
         """Where the value of `path`, or the nearest part above it, is written."""
-        return next(self.values[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.values)
+        values = self.places.values
+        return next(values[path[:n]] for n in range(len(path), -1, -1) if path[:n] in values)
 
     def key_location(self, path: Path) -> Location:
         """Where the key of `path` is written; the value's place for list entries."""
-        return self.keys.get(path) or self.location(path)
+        return self.places.keys.get(path) or self.location(path)
 
     def snippet(self, location: Location) -> str | None:
         """The source line at `location`."""
@@ -100,10 +116,9 @@ class Expansion:
     def document(self, damaged: frozenset[Position]) -> Document:
         """The document; raises Unreadable beyond the bounds."""
         tree = self._value(self._root, ())
-        if isinstance(tree, dict):
-            tree = {key: value for key, value in tree.items() if not key.startswith("x-")}
-        places = (self._values, self._keys, self._texts)
-        return Document(self._filename, tree, self._root, *places, self._lines, damaged | self.damaged)
+        tree = without_extensions(tree)
+        places = Places(self._root, self._values, self._keys, self._texts, damaged | self.damaged)
+        return Document(self._filename, tree, self._lines, partial(_known, places))
 
     def _value(self, node: Node, path: Path) -> Any:
         node = _target(node)
@@ -177,6 +192,17 @@ class Expansion:
         text = self._lines[node.start.line : node.end.line]
         first = next((line for line in text if line.strip(" \t")), None)
         return None if first is None else Position(node.start.line + 1, len(first) - len(first.lstrip(" ")) + 1)
+
+
+def without_extensions(tree: Any) -> Any:
+    """A document's tree without the keys that begin with `x-`: they hold what anchors name, and are no part of it."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: value for key, value in tree.items() if not key.startswith("x-")}
+
+
+def _known(places: Places) -> Places:
+    return places
 
 
 def _is_merge(key: Node) -> bool:

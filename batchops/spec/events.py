@@ -20,6 +20,7 @@ from ruamel.yaml.events import (
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
+    StreamEndEvent,
 )
 from ruamel.yaml.scanner import Scanner, ScannerError
 
@@ -34,6 +35,8 @@ else:
     CParser = cyaml.CParser  # type: ignore[attr-defined]  # ruamel hands it on without a word of export
 
 __all__ = [
+    "OLD_BREAKS",
+    "PECULIAR",
     "TOO_DEEP",
     "AliasEvent",
     "CParser",
@@ -44,14 +47,17 @@ __all__ = [
     "ScalarEvent",
     "SequenceEndEvent",
     "SequenceStartEvent",
+    "StreamEndEvent",
     "YAMLError",
     "events_of",
 ]
 
 TOO_DEEP: Final = f"More than {MAX_DEPTH} levels are nested."
+OLD_BREAKS: Final = "\x85\u2028\u2029"
+"""They end lines in YAML 1.1, and so for both parsers; in 1.2 they are characters like others."""
 _MAX_EVENTS: Final = 2 * MAX_NODES
 _DEEPER: Final = {MappingStartEvent: 1, SequenceStartEvent: 1, MappingEndEvent: -1, SequenceEndEvent: -1}
-_PECULIAR = re.compile(r"[\t\ufeff]|\r(?!\n)|^(?:\.\.\.|%| +\r?$)|[|>][-+0-9]{0,2}#", re.MULTILINE)
+PECULIAR = re.compile(r"[\t\ufeff]|\r(?!\n)|^(?:\.\.\.|%| +\r?$)|[|>][-+0-9]{0,2}#", re.MULTILINE)
 """Tabs, marks of byte order, old line ends, ends of documents, directives, lines of spaces alone, and comments that
 touch the head of a block. Each is found in time that is linear in the text, which may be hostile."""
 
@@ -64,7 +70,7 @@ def events_of(text: str) -> Iterator[Any]:
 
 def plain_events(text: str) -> list[Any] | None:
     """The events that libyaml reads, if it is there and they are surely those of ruamel's own parser."""
-    if CParser is None or _PECULIAR.search(text):
+    if CParser is None or PECULIAR.search(text):
         return None
     try:
         return _taken(text)

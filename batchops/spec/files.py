@@ -5,6 +5,7 @@ A spec may come from a stranger's fork, so a path is checked as written and agai
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -80,9 +81,10 @@ def spec_files(root: Path) -> tuple[tuple[str, ...], tuple[Diagnostic, ...]]:
     """Every jobs/**/*.yaml and *.yml by its path from the root, sorted; links that lead out are diagnostics."""
     found: list[str] = []
     problems: list[Diagnostic] = []
-    for path in _walk(root, "jobs", set()):
+    for path, is_linked in _walk(root, "jobs", set(), is_linked=False):
         try:
-            resolve(root, path)
+            if is_linked or _refusal(path) is not None:
+                resolve(root, path)
         except BatchopsError as problem:
             place = Location(path, Position(1, 1))
             problems += [diagnostic.at(place) for diagnostic in problem.diagnostics]
@@ -91,31 +93,35 @@ def spec_files(root: Path) -> tuple[tuple[str, ...], tuple[Diagnostic, ...]]:
     return tuple(sorted(found)), tuple(problems)
 
 
-def _walk(root: Path, folder: str, seen: set[Path]) -> Iterator[str]:
-    """Spec files and refused links under a folder. A folder that links lead to twice is entered once."""
+def _walk(root: Path, folder: str, seen: set[Path], *, is_linked: bool) -> Iterator[tuple[str, bool]]:
+    """Spec files and refused links under a folder, each with whether a link leads there.
+
+    A folder that links lead to twice is entered once.
+    """
     here = root / folder
     if not here.is_dir():
         return
+    is_linked = is_linked or here.is_symlink()
     real = here.resolve()
     if not real.is_relative_to(root.resolve()):
-        yield folder
+        yield folder, True
         return
     if real in seen:
         return
     seen.add(real)
     try:
-        entries = sorted(here.iterdir(), key=lambda entry: (entry.is_symlink(), entry.name))
+        entries = sorted(os.scandir(here), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError:
-        yield folder  # reading it says why
+        yield folder, True  # reading it says why
         return
     for entry in entries:
         inner = f"{folder}/{entry.name}"
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(root, inner, seen)
-        elif entry.suffix in {".yaml", ".yml"}:
-            yield inner
+            yield from _walk(root, inner, seen, is_linked=is_linked)
+        elif PurePosixPath(entry.name).suffix in {".yaml", ".yml"}:
+            yield inner, is_linked or entry.is_symlink()
 
 
 def _refusal(path: str, written: str | None = None) -> Diagnostic | None:

@@ -24,7 +24,7 @@ def format_text(data: bytes | str, filename: str) -> str:
     """
     before = _readable(data, filename)
     text = decode(data, filename)
-    result = _text(laid_out(split_lines(text), [document.root for document in before.documents]))
+    result = _text(laid_out(split_lines(text), [document.places.root for document in before.documents]))
     _require_same(before, result, filename, text)
     for index in range(len(before.documents)):
         ordered = _in_order(result, filename, index)
@@ -78,7 +78,7 @@ def _in_order(text: str, filename: str, index: int) -> str | None:
     """The text with the keys of one document in order; None when nothing is to be moved."""
     document = parse(text, filename).documents[index]
     lines = list(split_lines(text))
-    for path, node in _known_mappings(document.root, ()):
+    for path, node in _known_mappings(document.places.root, ()):
         _sort_entries(lines, node, path)
     ordered = "\n".join(lines)
     return None if ordered == text else ordered

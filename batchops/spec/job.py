@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from batchops.diagnostics import Location, Position
+from batchops.spec.document import Document, Path
 from batchops.units import Duration, Share, Size
 
 
@@ -266,8 +267,8 @@ class Job:
     """A job with every file it names read, and nothing left to look up.
 
     `template` has no FileText left in it; `schema` is the answer's JSON Schema as a tree (property order kept);
-    `paths` are the files it depends on, the spec first, relative to the root; `locations` finds a place in the YAML
-    for a path such as `("source", "query")`, and `texts` the first character of a text in whichever file holds it.
+    `paths` are the files it depends on, the spec first, relative to the root; `document` knows where the spec is
+    written, and `files` names the files that hold one text of it each, by its path such as `("source", "query")`.
     """
 
     spec: JobSpec
@@ -277,8 +278,8 @@ class Job:
     template: str | tuple[Message, ...] | None
     schema: Mapping[str, Any] | None
     paths: tuple[str, ...]
-    locations: Mapping[tuple[str | int, ...], Location] = field(default_factory=dict, compare=False, repr=False)
-    texts: Mapping[tuple[str | int, ...], Location] = field(default_factory=dict, compare=False, repr=False)
+    document: Document | None = field(default=None, compare=False, repr=False)
+    files: Mapping[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -286,14 +287,17 @@ class Job:
 
     def location(self, *path: str | int) -> Location | None:
         """Where `path`, or the nearest part above it, is written."""
-        for length in range(len(path), -1, -1):
-            if (found := self.locations.get(path[:length])) is not None:
-                return found
-        return None
+        return None if self.document is None else self.document.location(path)
 
-    def text_location(self, path: tuple[str | int, ...], line: int, column: int = 1) -> Location | None:
+    def text_start(self, path: Path) -> Location | None:
+        """Where the first character of the text at `path` stands, in whichever file; None when that is not known."""
+        if (file := self.files.get(path)) is not None:
+            return Location(file, Position(1, 1))
+        return None if self.document is None else self.document.places.texts.get(path)
+
+    def text_location(self, path: Path, line: int, column: int = 1) -> Location | None:
         """Where line and column (1-based) of the text at `path` stand; the text's own place when that is not known."""
-        start = self.texts.get(path)
+        start = self.text_start(path)
         if start is None:
             return self.location(*path)
         first = start.start

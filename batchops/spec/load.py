@@ -143,26 +143,24 @@ def _job(draft: Draft, context: Context) -> tuple[Job | None, list[Diagnostic]]:
 
 def _check_names(drafts: Iterable[Draft]) -> Iterator[Diagnostic]:
     """Names are unique in the project, and a former name is neither in use nor claimed twice."""
-    names: dict[str, Location] = {}
+    names: dict[str, Draft] = {}
     named = [(draft, draft.name) for draft in drafts if draft.name is not None]
     for draft, name in named:
-        place = draft.document.location(("name",))
-        first = names.setdefault(name, place)
-        if first is not place:
-            detail = f'"{name}" is the name of the job at {_spot(first)} already.'
+        first = names.setdefault(name, draft)
+        if first is not draft:
+            detail = f'"{name}" is the name of the job at {_spot(first, "name")} already.'
             yield _at(draft, error("duplicate_name", "Duplicate job name.", detail), ("name",))
-    claims: dict[str, Location] = {}
+    claims: dict[str, Draft] = {}
     for draft, _ in named:
         former = draft.document.tree.get("moved_from")
         if isinstance(former, str):
-            place = draft.document.location(("moved_from",))
-            first = claims.setdefault(former, place)
+            first = claims.setdefault(former, draft)
             if former in names:
-                yield _at(
-                    draft, _clash(f'"{former}" is the name of the job at {_spot(names[former])}'), ("moved_from",)
-                )
-            elif first is not place:
-                yield _at(draft, _clash(f'"{former}" is claimed at {_spot(first)} already'), ("moved_from",))
+                why = f'"{former}" is the name of the job at {_spot(names[former], "name")}'
+                yield _at(draft, _clash(why), ("moved_from",))
+            elif first is not draft:
+                why = f'"{former}" is claimed at {_spot(first, "moved_from")} already'
+                yield _at(draft, _clash(why), ("moved_from",))
 
 
 def _clash(why: str) -> Diagnostic:
@@ -175,7 +173,8 @@ def _at(draft: Draft, diagnostic: Diagnostic, path: Path) -> Diagnostic:
     return replace(diagnostic.at(location, draft.document.snippet(location)), address=draft.name)
 
 
-def _spot(location: Location) -> str:
+def _spot(draft: Draft, key: str) -> str:
+    location = draft.document.location((key,))
     return f"{location.filename}:{location.start.line}"
 
 

@@ -56,7 +56,7 @@ def diagnostics_of(errors: Iterable[ErrorDetails], document: Document) -> Iterat
         if entry.kind == "too_short" and nested:
             continue  # pydantic counts only the entries that are valid
         location = _location(entry, document)
-        if location.start not in document.damaged:
+        if location.start not in document.places.damaged:
             yield _diagnostic(entry).at(location, document.snippet(location))
 
 

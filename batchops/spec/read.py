@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position, error
+from batchops.diagnostics import BatchopsError, Diagnostic, error
 from batchops.spec.checks import function_of, not_supported, reads_results
 from batchops.spec.document import Document, Path
 from batchops.spec.files import read_text
@@ -63,7 +63,7 @@ class Reading:
         self._spec = spec
         self._context = context
         self._paths = [draft.document.filename]
-        self._texts = dict(draft.document.texts)
+        self._files: dict[Path, str] = {}
 
     def job(self) -> Job:
         """The job with every file read; empty where one could not be."""
@@ -82,8 +82,8 @@ class Reading:
             template=template,
             schema=schema,
             paths=tuple(dict.fromkeys(self._paths)),
-            locations=self._draft.document.values,
-            texts=self._texts,
+            document=self._draft.document,
+            files=self._files,
         )
 
     def provider_problems(self) -> Iterator[Finding]:
@@ -171,5 +171,5 @@ class Reading:
             return ""
         self._paths.append(file)
         if into is not None:
-            self._texts[into] = Location(file, Position(1, 1))
+            self._files[into] = file
         return text

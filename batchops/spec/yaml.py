@@ -1,20 +1,32 @@
 """YAML text → plain values, and a Location for every key and value in them.
 
-Scalars follow the YAML 1.2 core schema (`on`, `no` and `012` are text, text and 12), keys are always text as written,
-and what a hostile file could abuse is bounded: size, depth, and how much its aliases expand to. Knows no job.
+Keys are always text as written, and what a hostile file could abuse is bounded: size, depth, and how much its aliases
+expand to. Knows no job. Most specs are plain, and nothing about their places is ever asked: their trees are read at
+once, and all the rest when the first place is asked for.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from batchops.diagnostics import Diagnostic, Location, Position, error
-from batchops.spec.document import MAX_DEPTH, MAX_NODES, Document, Expansion, Node, Unreadable, too_much
+from batchops.spec.document import (
+    MAX_DEPTH,
+    MAX_NODES,
+    Document,
+    Expansion,
+    Node,
+    Places,
+    Unreadable,
+    too_much,
+    without_extensions,
+)
 from batchops.spec.events import (
+    OLD_BREAKS,
     TOO_DEEP,
     AliasEvent,
     DocumentStartEvent,
@@ -27,18 +39,13 @@ from batchops.spec.events import (
     YAMLError,
     events_of,
 )
+from batchops.spec.scalars import is_endless, plain
+from batchops.spec.trees import plain_tree
 
 MAX_BYTES: Final = 1_000_000
 MAX_DOCUMENTS: Final = 1_000
-_MAX_DIGITS: Final = 400
-_OLD_BREAKS: Final = "\x85\u2028\u2029"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NULL = {"", "~", "null", "Null", "NULL"}
-_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-_SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _STANDARD = "tag:yaml.org,2002:"
 _HINTS = {
     "found character '\\t' that cannot start any token": "A tab cannot indent YAML: use spaces.",
@@ -68,6 +75,14 @@ def parse(data: bytes | str, filename: str) -> Parsed:
         text = decode(data, filename)
     except Unreadable as stop:
         return Parsed((), (stop.diagnostic,))
+    if (tree := plain_tree(text)) is not None:
+        lines = split_lines(text)
+        document = Document(filename, without_extensions(tree), lines, partial(_places, text, filename))
+        return Parsed((document,), (), lines)
+    return _read(text, filename)
+
+
+def _read(text: str, filename: str) -> Parsed:
     reader = _Reader(text, filename)
     documents: list[Document] = []
     try:
@@ -76,6 +91,11 @@ def parse(data: bytes | str, filename: str) -> Parsed:
         reader.diagnostics.append(stop.diagnostic)
         documents = reader.finished
     return Parsed(tuple(documents), tuple(map(reader.with_snippet, reader.diagnostics)), reader.lines)
+
+
+def _places(text: str, filename: str) -> Places:
+    (document,) = _read(text, filename).documents
+    return document.places
 
 
 def split_lines(text: str) -> tuple[str, ...]:
@@ -234,7 +254,7 @@ class _Reader:
             return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
     def _resolved(self, text: str, start: Position) -> Any:
-        if len(text) > _MAX_DIGITS and _INT.match(text):
+        if is_endless(text):
             raise Unreadable(too_much(f"A number of {len(text)} digits.", self.filename, start))
         return plain(text)
 
@@ -321,27 +341,12 @@ def _shielded(text: str) -> tuple[str, Mapping[int, str]]:
 
     They are ordinary characters in YAML 1.2, and ruamel ends lines at them as version 1.1 did.
     """
-    found = [character for character in _OLD_BREAKS if character in text]
+    found = [character for character in OLD_BREAKS if character in text]
     free = (character for character in map(chr, range(0xE000, 0xF900)) if character not in text)
     shields = list(zip(found, free, strict=False))
     for character, shield in shields:
         text = text.replace(character, shield)
     return text, {ord(shield): character for character, shield in shields}
-
-
-def plain(text: str) -> Any:
-    """The value of an unquoted scalar by the YAML 1.2 core schema."""
-    if text in _NULL:
-        return None
-    if text in _BOOL:
-        return _BOOL[text]
-    if _INT.match(text):
-        return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
-    if _FLOAT.match(text):
-        return float(text)
-    if special := _SPECIAL.match(text):
-        return math.nan if special[3] else math.inf * (-1 if special[1] == "-" else 1)
-    return text
 
 
 def _position(mark: Any) -> Position:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import duckdb
@@ -14,6 +15,7 @@ from request_parts import loaded_rows, make_job, table_of
 from batchops.diagnostics import BatchopsError, Diagnostic, Location, Position
 from batchops.request.source import bind_source, estimated_rows, load_source
 from batchops.spec.job import Job
+from batchops.spec.yaml import parse
 
 
 def problems_of(con: duckdb.DuckDBPyConnection, job: Job) -> list[Diagnostic]:
@@ -142,14 +144,16 @@ def test_wrong_source_is_told_in_words(
 
 def test_error_stands_at_its_line_and_column_of_the_yaml(con: duckdb.DuckDBPyConnection) -> None:
     query = "SELECT 1 AS id,\n  'x' AS t,\n  nope AS n -- ü\n"
-    placed = replace(make_job(query=query), texts={("source", "query"): Location("jobs/a.yaml", Position(5, 7))})
+    spec = f"name: a\nmodel: m\nsource:\n  query: |\n{indent(query, ' ' * 6)}"
+    (document,) = parse(spec, "jobs/a.yaml").documents
+    placed = replace(make_job(query=query), document=document)
     (found,) = problems_of(con, placed)
     assert found.location == Location("jobs/a.yaml", Position(7, 9), Position(7, 13))
 
 
 def test_error_in_a_long_line_stands_at_its_column(con: duckdb.DuckDBPyConnection) -> None:
     query = f"SELECT 1 AS id, '{'y' * 200}' AS t, nope AS n, '{'z' * 200}' AS u"
-    placed = replace(make_job(query=query), texts={("source", "query"): Location("q.sql", Position(1, 1))})
+    placed = replace(make_job(query=query), files={("source", "query"): "q.sql"})
     (found,) = problems_of(con, placed)
     assert found.location is not None
     assert found.location.start == Position(1, query.index("nope") + 1)

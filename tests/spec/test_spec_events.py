@@ -1,7 +1,8 @@
-"""libyaml and ruamel's own parser read the same: what the one takes, the other reads alike, to the last place."""
+"""Three ways to read a text give the same: by libyaml and without places, by libyaml, and by ruamel's own parser."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchops.spec import events
+from batchops.diagnostics import Location, Position
+from batchops.spec import events, trees
+from batchops.spec.document import Document
 from batchops.spec.yaml import parse
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +34,7 @@ PECULIAR = {
     "pair after an empty list": "a: [[]:c]\n",
     "pair after an empty mapping": "a: [{}:c]\n",
     "pair of a marked key": 'a: [? "b":c]\n',
+    "a key of braces": "a: {{ b }}\n",
     "scalar": "abc\n",
     "wrong": "a: [\n",
     "deep": "[" * 5000,
@@ -38,17 +42,35 @@ PECULIAR = {
     "half a character": "a: \ud800\n",
 }
 
+MANIFOLD = {
+    "several documents": "a: 1\n---\nb: 2\n",
+    "the same key twice": "a: 1\na: 2\n",
+    "a key that is no text": "? {a: 1}\n: b\n",
+    "a merge": "a: {b: 1}\n<<: {c: 2}\n",
+    "a number of many digits": f"a: {'1' * 401}\n",
+    "a key of many digits": f"{'1' * 401}: a\n",
+    "U+2028": "a: 'x\u2028y'\n",
+    "deep": "[" * 60 + "]" * 60,
+    "many": "- a\n" * 50_000,
+}
+
 needs_libyaml = pytest.mark.skipif(events.CParser is None, reason="not every interpreter has libyaml")
 
 
 def _read(text: str) -> list[Any]:
     parsed = parse(text, "a.yaml")
-    return [parsed.diagnostics, *((d.tree, d.values, d.keys, d.texts, d.damaged) for d in parsed.documents)]
+    return [parsed.diagnostics, parsed.lines, *map(_told, parsed.documents)]
+
+
+def _told(document: Document) -> Any:
+    places = document.places
+    return repr(document.tree), document.lines, places.values, places.keys, places.texts, places.damaged
 
 
 def _read_by_ruamel(text: str) -> list[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "CParser", None)
+        patch.setattr(trees, "CParser", None)
         return _read(text)
 
 
@@ -80,16 +102,19 @@ def texts(draw: st.DrawFn) -> str:
 @needs_libyaml
 def test_libyaml_and_ruamel_read_alike() -> None:
     taken: list[bool] = []
+    at_once: list[bool] = []
 
     @settings(max_examples=settings().max_examples * 10)
     @given(texts())
     def check(text: str) -> None:
         taken.append(events.plain_events(text) is not None)
+        at_once.append(trees.plain_tree(text) is not None)
         assert _read(text) == _read_by_ruamel(text)
 
     check()
-    print(f"libyaml reads {sum(taken)} of {len(taken)} texts")
+    print(f"libyaml reads {sum(taken)} of {len(taken)} texts, {sum(at_once)} of them at once")
     assert sum(taken) > 0.1 * len(taken)
+    assert sum(at_once) > 0.05 * len(taken)
 
 
 @needs_libyaml
@@ -101,8 +126,9 @@ def test_specs_are_read_alike(text: str) -> None:
 @needs_libyaml
 def test_most_specs_are_read_by_libyaml() -> None:
     taken = [text for text in SPECS if events.plain_events(text) is not None]
-    print(f"libyaml reads {len(taken)} of {len(SPECS)} specs")
-    assert len(taken) > 0.8 * len(SPECS)
+    at_once = [text for text in taken if trees.plain_tree(text) is not None]
+    print(f"libyaml reads {len(taken)} of {len(SPECS)} specs, {len(at_once)} of them at once")
+    assert len(at_once) > 0.8 * len(SPECS)
 
 
 @needs_libyaml
@@ -111,4 +137,23 @@ def test_what_they_might_read_differently_is_left_to_ruamel(text: str) -> None:
     assert events.plain_events(PLAIN) is not None
     assert events.plain_events(JSON) is not None
     assert events.plain_events(text) is None
+    assert trees.plain_tree(text) is None
     assert _read(text) == _read_by_ruamel(text)
+
+
+@needs_libyaml
+@pytest.mark.parametrize("text", MANIFOLD.values(), ids=MANIFOLD)
+def test_what_is_more_than_one_plain_tree_is_read_with_its_places(text: str) -> None:
+    assert trees.plain_tree(PLAIN) == {"a": 1, "b": ["x", {"c": "d"}], "e": "text\n"}
+    assert trees.plain_tree(text) is None
+    assert events.plain_events(text) is not None
+    assert _read(text) == _read_by_ruamel(text)
+
+
+@needs_libyaml
+def test_places_are_those_of_the_text_whenever_they_are_asked_for() -> None:
+    (document,) = parse(PLAIN, "a.yaml").documents
+    assert "places" not in vars(document)
+    (copied,) = pickle.loads(pickle.dumps([document]))
+    assert copied.location(("b", 1, "c")) == Location("a.yaml", Position(2, 12), Position(2, 13))
+    assert document.places.texts["e",] == Location("a.yaml", Position(4, 3))

@@ -80,8 +80,8 @@ def test_every_path_has_its_place() -> None:
     assert document.location(("b", 0, "c", 1)).start == Position(3, 12)
     assert document.key_location(("b", 0, "d")).start == Position(4, 5)
     assert document.location(("b", 0, "c", 7, "deeper")).start == document.location(("b", 0, "c")).start
-    assert document.texts["b", 0, "d"].start == Position(5, 7)
-    assert document.texts["b", 0, "c", 1].start == Position(3, 12)
+    assert document.places.texts["b", 0, "d"].start == Position(5, 7)
+    assert document.places.texts["b", 0, "c", 1].start == Position(3, 12)
     assert document.snippet(document.location(("b", 0, "c"))) == "  - c: [x, y]"
 
 
