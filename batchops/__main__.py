@@ -16,9 +16,9 @@ def main() -> None:
         _tell_version()
         return
     gc.set_threshold(GARBAGE_THRESHOLD)
-    from batchops.cli.main import run  # start-up cost is paid by the verb that needs it
+    from batchops.cli.main import end, run  # start-up cost is paid by the verb that needs it
 
-    raise SystemExit(run())
+    end(run())
 
 
 def _tell_version() -> None:

@@ -12,8 +12,10 @@ import itertools
 import keyword
 import os
 import sys
+import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
@@ -112,6 +114,21 @@ def run(argv: Sequence[str] | None = None) -> int:
     except OSError as problem:
         return unwritten(problem)
     return code
+
+
+def end(code: int) -> NoReturn:
+    """End the process, and leave it to the system to take it apart.
+
+    Everything is on record, flushed and closed by then, and Python and DuckDB take 60 ms to let go of what they loaded:
+    a tenth of `validate` and of a `plan` of little (measured, 2026-11). Where somebody looks for what was left open, or
+    a thread is still at work, Python ends as it always does.
+    """
+    if sys.warnoptions or sys.flags.dev_mode or threading.active_count() > 1:
+        raise SystemExit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def unwritten(problem: OSError) -> int:

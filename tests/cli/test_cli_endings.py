@@ -218,3 +218,27 @@ def test_ctrl_c_ends_a_command_that_is_inside_a_long_query(tmp_path: Path, words
         assert [found["code"] for found in json.loads(stdout)["diagnostics"]] == ["interrupted"]
     else:
         assert "Everything submitted is recorded" in stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "before", "told"),
+    [
+        ([], "", ""),
+        (["-W", "error"], "", "taken apart"),
+        (["-X", "dev"], "", "taken apart"),
+        ([], "threading.Thread(target=threading.main_thread().join).start()", "taken apart"),
+    ],
+    ids=["as it is", "warnings are errors", "development", "a thread at work"],
+)
+def test_process_is_taken_apart_only_where_somebody_looks(flags: list[str], before: str, told: str) -> None:
+    script = f"""
+import atexit, sys, threading
+from batchops.__main__ import main
+{before}
+atexit.register(print, "taken apart")
+sys.argv = ["batchops", "schema"]
+main()
+"""
+    done = subprocess.run([sys.executable, *flags, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.removesuffix(f"{told}\n"))["title"]
+    assert done.stdout.endswith(f"{told}\n")

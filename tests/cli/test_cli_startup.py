@@ -31,7 +31,7 @@ print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr)
 
 def modules(root: Path, *words: str, **more: str) -> set[str]:
     """The modules that a command had loaded when it was done."""
-    script = [sys.executable, "-c", PROBE, *words]
+    script = [sys.executable, "-W", "error", "-c", PROBE, *words]  # Python ends as it always does then
     done = subprocess.run(script, cwd=root, env=environ(**more), capture_output=True, text=True, check=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
 
