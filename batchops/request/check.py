@@ -5,13 +5,14 @@ No query runs and no template is rendered, so it is safe on a repository that no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from threading import Thread
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import duckdb
 
@@ -61,23 +62,30 @@ def _tried(do: Callable[[], T]) -> T | BatchopsError:
         return problem
 
 
+_TURN_SECONDS: Final = 0.0002
+"""After so long one thread lets the other have Python. At the usual 5 ms DuckDB would wait for most of the time."""
+
+
 class _Binder(Thread):
     """Binds the queries of jobs on a thread: DuckDB works on them while Python compiles the templates."""
 
     def __init__(self, root: Path, jobs: Iterable[Job]) -> None:
         super().__init__(name="batchops-binder")
         self._root, self._jobs = root, jobs
+        self._turn_before = sys.getswitchinterval()
         self._bound: list[Columns | BatchopsError] = []
         self._broken: BaseException | None = None
         self._is_stopped = False
 
     def __enter__(self) -> _Binder:
+        sys.setswitchinterval(_TURN_SECONDS)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_stopped = True
         self.join()
+        sys.setswitchinterval(self._turn_before)
 
     def run(self) -> None:
         try:
