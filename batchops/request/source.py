@@ -259,8 +259,11 @@ def _types(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
 
 def check_keys(con: duckdb.DuckDBPyConnection, job: Job, table: SourceTable, keys: str) -> None:
     """BatchopsError, with examples, where a key of the relation `keys(key)` of all rows is NULL or stands twice."""
-    (nulls,) = _one(con, f"SELECT count(*) FROM {keys} WHERE key IS NULL")
-    problems = [*(_null_keys(con, job, table.name) if nulls else ()), *_duplicate_keys(con, job, keys)]
+    nulls, repeated = _one(con, f"SELECT count(*) - count(key), count(key) - count(DISTINCT key) FROM {keys}")
+    problems = [
+        *(_null_keys(con, job, table.name) if nulls else ()),
+        *(_duplicate_keys(con, job, keys) if repeated else ()),
+    ]
     if problems:
         raise BatchopsError(*problems)
 
@@ -293,8 +296,6 @@ def _duplicate_keys(con: duckdb.DuckDBPyConnection, job: Job, keys: str) -> list
     grouped = f"SELECT key, count(*) AS n FROM {keys} WHERE key IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
     counted = f"SELECT key, n, count(*) OVER () FROM ({grouped}) ORDER BY n DESC, key LIMIT {_EXAMPLES}"
     found = con.execute(counted).fetchall()
-    if not found:
-        return []
     source, total = job.spec.source, found[0][2]
     examples = ", ".join(f"{key[:80]} ({_rows(count)})" for key, count, _ in found) + (
         ", …" if total > len(found) else ""
