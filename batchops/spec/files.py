@@ -5,7 +5,6 @@ A spec may come from a stranger's fork, so a path is checked as written and agai
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -110,7 +109,7 @@ def _walk(root: Path, folder: str, seen: set[Path], *, is_linked: bool) -> Itera
         return
     seen.add(real)
     try:
-        entries = sorted(os.scandir(here), key=lambda entry: (entry.is_symlink(), entry.name))
+        entries = sorted(here.iterdir(), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError:
         yield folder, True  # reading it says why
         return
@@ -120,7 +119,7 @@ def _walk(root: Path, folder: str, seen: set[Path], *, is_linked: bool) -> Itera
             continue
         if entry.is_dir():
             yield from _walk(root, inner, seen, is_linked=is_linked)
-        elif PurePosixPath(entry.name).suffix in {".yaml", ".yml"}:
+        elif entry.suffix in {".yaml", ".yml"}:
             yield inner, is_linked or entry.is_symlink()
 
 

@@ -73,6 +73,11 @@ def test_spec_files_behind_links_that_leave_the_project_are_refused(load: Load, 
     (tmp_path / "jobs/b.yaml").symlink_to(outside / "b.yaml")
     (tmp_path / "jobs/folder").symlink_to(outside)
     (tmp_path / "jobs/again").symlink_to(".")
+    (tmp_path / "jobs/loop.yaml").symlink_to("loop.yaml")
     project = load({"jobs/a.yaml": JOB})
     assert [job.name for job in project.jobs] == ["labels"]
-    assert placed(project.diagnostics) == ["path_outside jobs/b.yaml:1:1", "path_outside jobs/folder:1:1"]
+    assert placed(project.diagnostics) == [
+        "path_outside jobs/b.yaml:1:1",
+        "path_outside jobs/folder:1:1",
+        "missing_file jobs/loop.yaml:1:1",
+    ]
