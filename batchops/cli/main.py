@@ -120,10 +120,12 @@ def end(code: int) -> NoReturn:
     """End the process, and leave it to the system to take it apart.
 
     Everything is on record, flushed and closed by then, and Python and DuckDB take 60 ms to let go of what they loaded:
-    a tenth of `validate` and of a `plan` of little (measured, 2026-11). Where somebody looks for what was left open, or
-    a thread is still at work, Python ends as it always does.
+    a tenth of `validate` and of a `plan` of little (measured, 2026-11). Where somebody looks for what was left open,
+    Python ends as it always does, and where a thread is still at work, unless the command was interrupted: the thread
+    may be inside of DuckDB, which cannot be taken apart then.
     """
-    if sys.warnoptions or sys.flags.dev_mode or threading.active_count() > 1:
+    is_awaited = code != ExitCode.INTERRUPTED and threading.active_count() > 1
+    if sys.warnoptions or sys.flags.dev_mode or is_awaited:
         raise SystemExit(code)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -220,6 +220,25 @@ def test_ctrl_c_ends_a_command_that_is_inside_a_long_query(tmp_path: Path, words
         assert "Everything submitted is recorded" in stderr
 
 
+def test_ctrl_c_ends_validate_while_a_query_is_bound(tmp_path: Path) -> None:
+    """DuckDB waits for whoever writes to the pipe; Python cannot be taken apart around it."""
+    job = ENDLESS.replace(
+        "SELECT sum(a.range * b.range) AS id FROM range(10000000) a, range(1000000) b", "FROM 'p.csv'"
+    )
+    root = make_project(tmp_path / "p", job=job)
+    os.mkfifo(root / "p.csv")
+    with (
+        subprocess.Popen(
+            command("validate"), cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        (root / "p.csv").open("wb"),
+    ):  # it opens when DuckDB reads
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr == "Interrupted. Everything submitted is recorded; the same command goes on from here.\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "before", "told"),
     [
