@@ -6,6 +6,7 @@ No query runs and no template is rendered, so it is safe on a repository that no
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -66,6 +67,10 @@ _TURN_SECONDS: Final = 0.0002
 """After so long one thread lets the other have Python. At the usual 5 ms DuckDB would wait for most of the time."""
 
 
+_STACK_BYTES: Final = 64 << 20
+"""DuckDB binds nested queries by recursion, and threads have 2 MB where the stack of a process is not limited."""
+
+
 class _Binder(Thread):
     """Binds the queries of jobs on a thread: DuckDB works on them while Python compiles the templates."""
 
@@ -78,8 +83,12 @@ class _Binder(Thread):
         self._is_stopped = False
 
     def __enter__(self) -> _Binder:
+        before = threading.stack_size(_STACK_BYTES)
+        try:
+            self.start()
+        finally:
+            threading.stack_size(before)
         sys.setswitchinterval(_TURN_SECONDS)
-        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -239,7 +239,7 @@ def _within(tree: nodes.Template) -> tuple[list[nodes.Node], int]:
 
 
 _SURE: Final[frozenset[type[nodes.Node]]] = frozenset(
-    {nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.CondExpr, nodes.Getattr, nodes.Getitem}
+    {nodes.Template, nodes.Output, nodes.TemplateData, nodes.CondExpr, nodes.Getattr, nodes.Getitem}
     | {nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not}
 )
 _SURE_DEPTH: Final = 20
@@ -254,6 +254,8 @@ def _is_sure(environment: Environment, node: nodes.Node) -> bool:
         return node.name in environment.filters
     if isinstance(node, nodes.Test):
         return node.name in environment.tests
+    if isinstance(node, nodes.If):
+        return len(node.elif_) < _SURE_DEPTH  # Python nests each in the one before
     if isinstance(node, nodes.Const):
         return not isinstance(node.value, int) or node.value.bit_length() <= 64  # Python writes no number of any length
     return type(node) in _SURE

@@ -61,7 +61,7 @@ class _Tree:
 
     def _value(self, event: Any, depth: int) -> Any:
         self._left -= 1
-        if event.anchor is not None or event.tag is not None or not self._left:
+        if event.anchor is not None or event.tag is not None or self._left <= 0:
             raise _Peculiar
         kind = type(event)
         if kind is ScalarEvent:

@@ -147,6 +147,7 @@ def test_what_is_compiled_at_its_first_use_names_the_columns_that_jinja_asks_for
         ("{% if a is defined and b[0].c > 1 %}{{ a | upper }}{% elif b %}{{ 'x' if b else 2.5 }}{% endif %}", True),
         ("{% if a %}" * 18 + "{% endif %}" * 18, True),
         ("{% if a %}" * 19 + "{% endif %}" * 19, False),
+        ("{% if a %}" + "{% elif a %}" * 20 + "{% endif %}", False),
         ("{{ self }}", False),
         ("{{ a | f }}", False),
         ("{{ a if a else a | f }}", False),

@@ -52,6 +52,7 @@ MANIFOLD = {
     "U+2028": "a: 'x\u2028y'\n",
     "deep": "[" * 60 + "]" * 60,
     "many": "- a\n" * 50_000,
+    "many keys": "".join(f"k{number}: 1\n" for number in range(25_000)),
 }
 
 needs_libyaml = pytest.mark.skipif(events.CParser is None, reason="not every interpreter has libyaml")
