@@ -231,12 +231,24 @@ def test_ctrl_c_ends_validate_while_a_query_is_bound(tmp_path: Path) -> None:
         subprocess.Popen(
             command("validate"), cwd=root, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process,
-        (root / "p.csv").open("wb"),
-    ):  # it opens when DuckDB reads
+        (root / "p.csv").open("wb"),  # it opens when DuckDB reads
+    ):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, "")
     assert stderr == "Interrupted. Everything submitted is recorded; the same command goes on from here.\n"
+
+
+def test_deep_query_is_bound_where_threads_have_small_stacks(tmp_path: Path) -> None:
+    steps = ["c0 AS (SELECT 1 AS id)", *(f"c{number + 1} AS (FROM c{number})" for number in range(900))]
+    job = ENDLESS.replace(
+        "SELECT sum(a.range * b.range) AS id FROM range(10000000) a, range(1000000) b",
+        f"WITH {', '.join(steps)} SELECT id FROM c900",
+    )
+    root = make_project(tmp_path / "p", job=job)
+    small = ["sh", "-c", 'ulimit -S -s 2048 && exec "$@"', "sh", *command("validate")]
+    done = subprocess.run(small, cwd=root, env=environ(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
